@@ -1,0 +1,138 @@
+"""Margins: signed distances to a violation, in SI units.  ``>= 0`` is safe, zero included.
+
+Each is a pure function of a frozen Measurement over an array namespace: no numpy or torch here, static
+shapes, no branch on data.  A margin returns (*B,); one with a memory takes and returns its carry.
+The same functions make the training cost, the filter's verdict, the audit of a rollout and the report.
+"""
+
+from __future__ import annotations
+
+from array_api_compat import array_namespace
+
+from palmar.safety.robot import Limits
+from palmar.safety.types import CONTACT_PAIRS, Array, Measurement
+
+
+def _like(m: Measurement, values: Array) -> Array:
+    """``values`` as an array of the measurement's namespace, device and precision."""
+    xp = array_namespace(m.q)
+    return xp.asarray(values, dtype=m.q.dtype, device=m.q.device)
+
+
+def _smallest(x: Array) -> Array:
+    """Smallest entry of the last axis."""
+    return array_namespace(x).min(x, axis=-1)
+
+
+def joint_position(m: Measurement, limits: Limits, *, buffer: float) -> Array:
+    """Distance of the joint nearest to an end of its range, less ``buffer`` [rad]; measured and commanded."""
+    xp = array_namespace(m.q)
+    low, high = _like(m, limits.q_min), _like(m, limits.q_max)
+    inside = xp.minimum(m.q - low, high - m.q)
+    commanded = xp.minimum(m.u - low, high - m.u)
+    return _smallest(xp.minimum(inside, commanded)) - buffer
+
+
+def speed_limit(q: Array, limits: Limits, like: Measurement) -> tuple[Array, Array]:
+    """Published position-dependent speed limits (downwards, upwards) [rad/s], each >= 0, shape of q.
+
+    Source: libfranka ``joint_velocity_limits.cpp``; see ``Limits``.
+    """
+    xp = array_namespace(q)
+    v_max, offset = _like(like, limits.v_max), _like(like, limits.curve_offset)
+    two_a, up, low = (
+        _like(like, limits.curve_two_a),
+        _like(like, limits.curve_q_up),
+        _like(like, limits.curve_q_low),
+    )
+    zero = xp.zeros_like(q)
+    upwards = xp.minimum(v_max, xp.maximum(zero, xp.sqrt(xp.maximum(zero, two_a * (up - q))) - offset))
+    downwards = xp.minimum(v_max, xp.maximum(zero, xp.sqrt(xp.maximum(zero, two_a * (q - low))) - offset))
+    return downwards, upwards
+
+
+def joint_velocity(m: Measurement, limits: Limits) -> Array:
+    """Commanded speed below the position-dependent limit [rad/s]."""
+    xp = array_namespace(m.q)
+    downwards, upwards = speed_limit(m.u, limits, m)
+    return _smallest(xp.minimum(upwards - m.ud, m.ud + downwards))
+
+
+def joint_acceleration(m: Measurement, limits: Limits) -> Array:
+    """Commanded acceleration below its limit [rad/s2]."""
+    xp = array_namespace(m.q)
+    return _smallest(_like(m, limits.a_max) - xp.abs(m.udd))
+
+
+def joint_jerk(m: Measurement, limits: Limits) -> Array:
+    """Commanded jerk below its limit [rad/s3]."""
+    xp = array_namespace(m.q)
+    return _smallest(_like(m, limits.j_max) - xp.abs(m.uddd))
+
+
+def joint_torque(m: Measurement, limits: Limits) -> Array:
+    """Joint torque below its limit [N m]."""
+    xp = array_namespace(m.q)
+    return _smallest(_like(m, limits.tau_max) - xp.abs(m.tau))
+
+
+def self_clearance(m: Measurement, limits: Limits, *, limit: float) -> Array:
+    """Distance between links beyond ``limit`` [m]."""
+    return m.clearance_self - limit
+
+
+def table_clearance(m: Measurement, limits: Limits, *, limit: float) -> Array:
+    """Height of the lowest moving link above the table beyond ``limit`` [m]."""
+    return m.clearance_table - limit
+
+
+def workspace(m: Measurement, limits: Limits, *, lower: tuple[float, ...], upper: tuple[float, ...]) -> Array:
+    """Palm origin inside an axis-aligned box given by two corners [m]."""
+    xp = array_namespace(m.q)
+    p = m.palm_position
+    return _smallest(xp.minimum(p - _like(m, lower), _like(m, upper) - p))
+
+
+def contact_force(m: Measurement, limits: Limits, *, pair: str, limit: float) -> Array:
+    """Contact force of the named pair below ``limit`` [N]; pair ``tips`` is the strongest fingertip."""
+    force = (
+        m.contact_force[..., 1:]
+        if pair == "tips"
+        else m.contact_force[..., CONTACT_PAIRS.index(pair)][..., None]
+    )
+    return limit - array_namespace(force).max(force, axis=-1)
+
+
+def dropped_object(m: Measurement, limits: Limits, carry: Array, *, fall: float) -> tuple[Array, Array]:
+    """How much further an object may come down from the highest point it has reached [m].
+
+    The carry is that highest point [m], (*B, m): ``-inf`` at the start of an episode.  A task that puts
+    things down on purpose must not use it.
+    """
+    xp = array_namespace(m.q)
+    height = m.object_position[..., 2]
+    peak = xp.maximum(carry, height)
+    return fall - array_namespace(height).max(peak - height, axis=-1), peak
+
+
+def start_dropped_object(m: Measurement) -> Array:
+    """Carry of ``dropped_object`` at the start of an episode."""
+    height = m.object_position[..., 2]
+    return array_namespace(height).zeros_like(height) - float("inf")
+
+
+MEMORYLESS = {
+    f.__name__: f
+    for f in (
+        joint_position,
+        joint_velocity,
+        joint_acceleration,
+        joint_jerk,
+        joint_torque,
+        self_clearance,
+        table_clearance,
+        workspace,
+        contact_force,
+    )
+}
+REMEMBERING = {"dropped_object": (start_dropped_object, dropped_object)}

@@ -1,0 +1,71 @@
+"""From time-stamped targets to an acceleration: what the filter is asked to do, in training and at runtime.
+
+Training runs it over a batch at the physics rate, the filter over one robot at 1 kHz, so a policy meets the
+same motion in both.
+"""
+
+from __future__ import annotations
+
+from array_api_compat import array_namespace
+
+from palmar.safety.robot import Limits
+from palmar.safety.types import Array
+
+OMEGA = 20.0
+"""Natural frequency of the critically damped tracking law [rad/s].
+
+With 10 rad/s2 of braking a joint at speed v needs v^2/20 rad to stop and the law starts braking at 2 v/OMEGA:
+no overshoot below 2 rad/s.
+"""
+
+
+def toward(q: Array, qd: Array, r: Array, rd: Array) -> Array:
+    """Acceleration that tracks a moving reference, before any limit [rad/s2].
+
+    Args:
+        q: Commanded positions [rad], (*B, n).
+        qd: Commanded velocities [rad/s], (*B, n).
+        r: Reference positions [rad], (*B, n).
+        rd: Reference velocities [rad/s], (*B, n).
+    """
+    return OMEGA * OMEGA * (r - q) + 2.0 * OMEGA * (rd - qd)
+
+
+def box_limited(x: Array, previous: Array, qd: Array, *, limits: Limits, dt: float) -> Array:
+    """Clip an acceleration to jerk, acceleration and speed limits (in this order of priority, last wins).
+
+    The batched stand-in for the filter's box bounds in training; position ends are left to the margins.
+
+    Args:
+        x: Wanted acceleration [rad/s2], (*B, n).
+        previous: Acceleration of the tick before [rad/s2], (*B, n).
+        qd: Commanded velocity [rad/s], (*B, n).
+        limits: The robot's.
+        dt: Tick [s].
+    """
+    xp = array_namespace(x)
+    a, j, v = (
+        xp.asarray(getattr(limits, k), dtype=x.dtype, device=x.device) for k in ("a_max", "j_max", "v_max")
+    )
+    x = xp.clip(x, (-v - qd) / dt, (v - qd) / dt)
+    x = xp.clip(x, previous - j * dt, previous + j * dt)
+    return xp.clip(x, -a, a)
+
+
+def integrate(q: Array, qd: Array, x: Array, *, dt: float) -> tuple[Array, Array]:
+    """One tick at constant acceleration: new position and velocity."""
+    return q + dt * qd + 0.5 * dt * dt * x, qd + dt * x
+
+
+def interpolate(start: Array, target: Array, *, phase: float, period: float) -> tuple[Array, Array]:
+    """Reference on the straight line from ``start`` to ``target``: position and velocity.
+
+    Args:
+        start: Where the line begins [rad], (*B, n).
+        target: Where it ends [rad], (*B, n).
+        phase: Share of the line, 0 to 1; beyond 1 the reference rests at the target.
+        period: Duration of the line [s].
+    """
+    if phase >= 1.0:
+        return target, target * 0.0
+    return start + phase * (target - start), (target - start) / period

@@ -1,0 +1,153 @@
+"""The three values every part of Palmar exchanges: Measurement, Command, Verdict.
+
+Shapes: ``*B`` is any number of leading batch dimensions (none on a robot, ``(B,)`` in training,
+``(S, B)`` for S samples of an interval, time first); ``n`` joints in the robot's hardware order;
+``m`` objects; ``p`` named contact pairs.  SI units, world frame (z up, origin at the robot base, table
+top at z = 0), quaternions w-x-y-z.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any
+
+Array = Any
+"""An array of any namespace of the array API standard (numpy at runtime, torch in training)."""
+
+CONTACT_PAIRS = ("robot_table", "if_tip", "mf_tip", "rf_tip", "th_tip")
+"""Named contact pairs in the order of ``Measurement.contact_force``: the robot on the table, each fingertip on anything."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a robot, real or simulated, can be asked at one instant.
+
+    ``u, ud, udd, uddd`` are what was *sent*: the commanded joint position and its derivatives, from which
+    the transition constraints (velocity, acceleration, jerk) are read.
+    """
+
+    t: Array
+    """Time of the sample [s], (*B,)."""
+    q: Array
+    """Measured joint positions [rad], (*B, n)."""
+    qd: Array
+    """Measured joint velocities [rad/s], (*B, n)."""
+    tau: Array
+    """Joint torques [N m], (*B, n): the actuators', gravity compensation excluded."""
+    u: Array
+    """Commanded joint positions [rad], (*B, n)."""
+    ud: Array
+    """Commanded joint velocities [rad/s], (*B, n)."""
+    udd: Array
+    """Commanded joint accelerations [rad/s2], (*B, n)."""
+    uddd: Array
+    """Commanded joint jerks [rad/s3], (*B, n)."""
+    palm_position: Array
+    """Origin of the palm body [m], (*B, 3)."""
+    clearance_self: Array
+    """Smallest distance between two links of the robot that may not touch [m], (*B,)."""
+    clearance_table: Array
+    """Smallest height of the moving links above the table top [m], (*B,)."""
+    contact_force: Array
+    """Force of each pair of CONTACT_PAIRS [N], (*B, p)."""
+    object_position: Array
+    """Objects' centres [m], (*B, m, 3)."""
+    object_quaternion: Array
+    """Objects' orientations, w-x-y-z, (*B, m, 4)."""
+
+    def replace(self, **changes: Array) -> Measurement:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+    def at(self, index: Any) -> Measurement:
+        """The measurement at ``index`` of the leading dimensions."""
+        return Measurement(**{name: getattr(self, name)[index] for name in self.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class Command:
+    """One tick of joint targets, in the robot's hardware order.
+
+    Stiffness and damping are optional; a position-controlled arm and hand ignore them.
+    """
+
+    q: Array
+    """Target joint positions [rad], (n,)."""
+    seq: int
+    """Sequence number, strictly increasing."""
+    stamp: float
+    """Monotonic time at which the target applies [s]."""
+    stiffness: Array | None = None
+    """Joint stiffness [N m/rad], (n,)."""
+    damping: Array | None = None
+    """Joint damping [N m s/rad], (n,)."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Time-stamped joint targets from a policy; consumed by time, newest wins, never back in time."""
+
+    q: Array
+    """Targets [rad], (H, n)."""
+    t: Array
+    """Monotonic time at which each target should be reached [s], (H,), strictly increasing."""
+    seq: int
+    """Publication sequence number, strictly increasing."""
+    received: float
+    """Monotonic receive time [s]."""
+    joints: Sequence[str] = ()
+    """Joint names of the columns; empty means hardware order."""
+
+
+class State(Enum):
+    """What the filter is doing.  See docs/filter.md."""
+
+    RUN = "run"
+    """Following the policy."""
+    HOLD = "hold"
+    """Controlled stop, power kept (category 2); resumes with fresh chunks."""
+    STOP = "stop"
+    """Controlled stop, then the arm is released (category 1); a hand that holds something keeps its grip."""
+    LATCHED = "latched"
+    """At rest after a STOP, waits for an operator's reset."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the filter did with one tick, and why."""
+
+    state: State
+    reason: str
+    """Why the state is not RUN or why the command was changed, '' otherwise; a name, not a sentence."""
+    changed: bool
+    """Whether the sent command differs from the intended one by more than rounding."""
+    edit: float
+    """Largest change of joint acceleration made by the filter [rad/s2]."""
+    active: tuple[str, ...]
+    """Names of the constraints whose QP row or bound was active."""
+    margins: dict[str, float] = field(default_factory=dict)
+    """Margin per constraint at this tick, of the sent command and the measured state; SI units, < 0 is violated."""
+    compute_s: float = 0.0
+    """Thread CPU time of the tick [s]."""
+
+
+class PalmarError(ValueError):
+    """Bad input, refused before anything moves.  The message gives the value received and those accepted."""
+
+
+class CommandRefused(PalmarError):
+    """A command or chunk that cannot be followed: shape, names, order, age or non-finite values."""
+
+
+class ConfigError(PalmarError):
+    """A configuration with unknown keys or impossible values."""
+
+
+class BundleRefused(PalmarError):
+    """A policy bundle that does not fit this robot, constraint file or version."""
+
+
+class RolloutRefused(PalmarError):
+    """A rollout file that is foreign, truncated or newer than this version."""
