@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mujoco
+import numpy as np
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 ARMS = {"fr3": ASSETS / "fr3" / "fr3.xml"}
@@ -248,14 +249,19 @@ def _looks(spec: mujoco.MjSpec) -> None:
     material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "check"
     light = spec.worldbody.add_light(name="key", pos=[0.9, -0.9, 1.8], dir=[-0.35, 0.6, -1.0])
     light.diffuse, light.specular, light.castshadow = [0.55] * 3, [0.25] * 3, True
-    _camera(spec, "front", eye=(1.45, -0.55, 0.75), x=(0.39, 0.92, 0.0), y=(-0.38, 0.16, 0.91))
-    _camera(spec, "side", eye=(0.45, -1.35, 0.55), x=(1.0, 0.0, 0.0), y=(0.0, 0.22, 0.97))
+    _camera(spec, "front", eye=(1.35, -0.75, 0.75), target=(0.33, 0.0, 0.27))
+    _camera(spec, "side", eye=(0.45, -1.45, 0.45), target=(0.33, 0.0, 0.32))
 
 
-def _camera(spec: mujoco.MjSpec, name: str, *, eye: tuple, x: tuple, y: tuple) -> None:
-    """A fixed camera at eye [m] with image axes x (right) and y (up) in the world frame."""
-    camera = spec.worldbody.add_camera(name=name, pos=eye, fovy=45)
-    camera.alt.xyaxes = [*x, *y]
+def _camera(spec: mujoco.MjSpec, name: str, *, eye: tuple[float, ...], target: tuple[float, ...]) -> None:
+    """A fixed, upright camera at eye looking at target, both in the world frame [m]."""
+    back = np.subtract(eye, target)
+    right = np.cross([0.0, 0.0, 1.0], back)
+    axes = np.stack([right, np.cross(back, right), back])
+    axes /= np.linalg.norm(axes, axis=1, keepdims=True)
+    quat = np.zeros(4)
+    mujoco.mju_mat2Quat(quat, axes.T.ravel())
+    spec.worldbody.add_camera(name=name, pos=eye, quat=quat, fovy=45)
 
 
 def _contact_sensor(
