@@ -1,0 +1,132 @@
+"""The resolved configuration of one run: one JSON file that every process reads."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from palmar.safety import constraints
+from palmar.safety.robot import RobotModel
+from palmar.safety.types import ConfigError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class TwinConfig:
+    """How imperfect the simulated hardware is.  Defaults: FR3 encoders, LEAP's 0.088 degree steps stay below noise."""
+
+    q_noise: float = 2e-5
+    """Standard deviation of a joint position [rad]."""
+    qd_noise: float = 2e-3
+    """Standard deviation of a joint velocity [rad/s]."""
+    q_step: float = 1e-6
+    """Quantisation of a joint position [rad]."""
+    latency: int = 1
+    """Age of a delivered joint state [ticks of 1 ms]."""
+    watchdog: int = 20
+    """Ticks without a new command after which the hardware stops by itself (FR3: 20 lost packets)."""
+    tracker_rate: float = 15.0
+    """Frames of the object tracker per second [Hz]."""
+    tracker_noise: float = 0.002
+    """Standard deviation of a tracked coordinate [m]."""
+    tracker_delay: float = 0.06
+    """[s]"""
+    tracker_dropout: float = 0.05
+    """Probability that a frame is lost."""
+    state_every: int = 10
+    """The true state is recorded at every so many physics steps."""
+
+    def __post_init__(self) -> None:
+        if min(self.q_noise, self.qd_noise, self.tracker_noise, self.tracker_delay, self.latency) < 0:
+            raise ConfigError(f"noise, delay and latency must be >= 0, got {self}")
+        if self.q_step <= 0 or self.watchdog < 1 or self.state_every < 1 or self.tracker_rate <= 0:
+            raise ConfigError(f"q_step, watchdog, state_every and tracker_rate must be positive, got {self}")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything the processes of one run agree on."""
+
+    run_dir: str
+    robot: dict[str, Any]
+    """``RobotModel.to_json``."""
+    constraints: str
+    """Text of the constraint file."""
+    control_memory: str
+    """Path of the control process's shared file."""
+    hardware: str = "twin"
+    mode: str = "enforce"
+    """What the filter does: enforce, or shadow (judge only; simulated hardware only)."""
+    twin_memory: str = ""
+    scene: str = ""
+    """MJCF of the twin's world."""
+    objects: tuple[str, ...] = ()
+    qpos: tuple[float, ...] = ()
+    """Start state of the twin, (nq,)."""
+    twin: TwinConfig = field(default_factory=TwinConfig)
+    filter: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of ``palmar.safety.filter.FilterConfig``."""
+    priority: int = 60
+    """Real-time priority of the control process, where allowed; the twin's is 10 higher."""
+    period: float = 0.001
+    bundle: str = ""
+    instruction: str = ""
+    blocks: tuple[dict[str, Any], ...] = ()
+    """The blocks on the table, as the task describes them."""
+    domain: int = 0
+    """ROS domain."""
+    namespace: str = ""
+    seed: int = 0
+    die_with_parent: bool = False
+    """Ask the kernel for SIGTERM when the process that started this one dies."""
+    format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        if self.format != FORMAT:
+            raise ConfigError(f"run configuration of format {self.format!r}, this Palmar reads {FORMAT}")
+        for name, accepted in (("hardware", ("twin",)), ("mode", ("enforce", "shadow"))):
+            if getattr(self, name) not in accepted:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}, accepted {list(accepted)}")
+        if not 0 < self.priority < 90 or not 0.0005 <= self.period <= 0.1:
+            raise ConfigError(
+                f"need 0 < priority < 90 and 0.0005 <= period <= 0.1, got {self.priority}, {self.period}"
+            )
+
+    def robot_model(self) -> RobotModel:
+        """The robot."""
+        return RobotModel.from_json(self.robot)
+
+    def constraint_set(self, robot: RobotModel) -> constraints.ConstraintSet:
+        """The constraints, bound to the robot's limits."""
+        return constraints.parse(self.constraints, robot.limits)
+
+    def write(self, path: Path) -> None:
+        """Store as JSON."""
+        path.write_text(json.dumps(asdict(self), indent=1))
+
+
+def read(path: Path) -> RunConfig:
+    """The configuration stored at ``path``.
+
+    Raises:
+        ConfigError: If it cannot be read, or has unknown keys or impossible values.
+    """
+    try:
+        raw = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read run configuration {path}: {error}") from error
+    return RunConfig(
+        **{**_strict(RunConfig, raw), "twin": TwinConfig(**_strict(TwinConfig, raw.get("twin", {})))}
+    )
+
+
+def _strict(cls: type, raw: Any) -> dict[str, Any]:
+    """``raw`` as keyword arguments of dataclass ``cls``, lists as tuples where it wants them."""
+    accepted = {f.name for f in fields(cls)}
+    if not isinstance(raw, dict) or set(raw) - accepted:
+        got = sorted(set(raw) - accepted) if isinstance(raw, dict) else type(raw).__name__
+        raise ConfigError(f"{cls.__name__}: unknown {got}, accepted {sorted(accepted)}")
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}

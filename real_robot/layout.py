@@ -1,0 +1,96 @@
+"""What the shared files hold: records of the control process and of the twin."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from palmar.real_robot.shared import Description, Layout
+from palmar.safety.types import CONTACT_PAIRS, State
+
+MAX_CHUNK = 64
+"""Targets a chunk may have."""
+NAME = "S48"
+STATES = tuple(State)
+"""``state`` of a record is an index into this."""
+TICK_RING = 8192
+PHYSICS_RING = 8192
+"""Records, about 8 s at 1 kHz."""
+
+
+def control_layout(d: Description) -> Layout:
+    """The control process's file: chunk and request come in from the bridge, state and ticks go out."""
+    n, k = len(d.joints), len(d.constraints)
+    chunk = [
+        ("seq", "i8"),
+        ("received", "f8"),
+        ("count", "i8"),
+        ("t", "f8", (MAX_CHUNK,)),
+        ("q", "f8", (MAX_CHUNK, n)),
+    ]
+    request = [
+        ("beat", "i8"), ("pid", "i8"), ("stop", "i8"), ("reset", "i8"), ("estop", "i8"),
+        ("hold", "i8"), ("reason", NAME),
+    ]  # fmt: skip
+    verdict = [
+        ("index", "i8"), ("t", "f8"), ("state", "i8"), ("reason", NAME), ("changed", "i8"), ("edit", "f8"),
+        ("active", "u8"), ("margins", "f8", (k,)), ("compute_s", "f8"), ("chunk", "i8"), ("chunk_age", "f8"),
+        ("read_seq", "i8"), ("read_t", "f8"),
+        ("q", "f8", (n,)), ("qd", "f8", (n,)), ("tau", "f8", (n,)), ("intended", "f8", (n,)), ("u", "f8", (n,)),
+    ]  # fmt: skip
+    counters = [
+        ("beat", "i8"), ("ready", "i8"), ("realtime", "i8"), ("missed", "i8"), ("late_max", "f8"),
+        ("chunks", "i8"), ("refused", "i8"), ("refusal", NAME), ("driver_errors", "i8"), ("dropped", "i8"),
+        ("lost_at", "f8"), ("held_s", "f8"), ("worst", "f8", (k,)),
+    ]  # fmt: skip
+    return Layout(
+        blocks={
+            "chunk": np.dtype(chunk),
+            "request": np.dtype(request),
+            "policy": np.dtype([("pid", "i8")]),
+            "state": np.dtype(verdict + counters),
+        },
+        rings={"ticks": (np.dtype(verdict), TICK_RING)},
+    )
+
+
+def twin_layout(d: Description) -> Layout:
+    """The simulated robot's file: its wire (command in, state out), tracker, truth and physics."""
+    n, m = len(d.joints), len(d.objects)
+    nq, nv, nstate = d.sizes
+    command = [("seq", "i8"), ("stamp", "f8"), ("q", "f8", (n,)), ("active", "i8"), ("recover", "i8")]
+    state = [
+        ("seq", "i8"), ("t", "f8"), ("q", "f8", (n,)), ("qd", "f8", (n,)), ("tau", "f8", (n,)),
+        ("fault", NAME), ("missed", "i8"), ("command_seq", "i8"), ("slipped", "i8"),
+    ]  # fmt: skip
+    objects = [
+        ("seq", "i8", (m,)),
+        ("t", "f8", (m,)),
+        ("position", "f8", (m, 3)),
+        ("quaternion", "f8", (m, 4)),
+    ]
+    truth = [
+        ("step", "i8"),
+        ("t", "f8"),
+        ("position", "f8", (m, 3)),
+        ("start", "f8", (m, 3)),
+        ("speed", "f8"),
+    ]
+    physics = [
+        ("step", "i8"), ("t", "f8"), ("command_seq", "i8"), ("ctrl", "f8", (n,)),
+        ("has_state", "i8"), ("qpos", "f8", (nq,)), ("qvel", "f8", (nv,)),
+        ("has_contact", "i8"), ("contact", "f8", (len(CONTACT_PAIRS),)),
+        ("tracked", "i8", (m,)), ("position", "f8", (m, 3)), ("quaternion", "f8", (m, 4)),
+    ]  # fmt: skip
+    return Layout(
+        blocks={
+            "command": np.dtype(command),
+            "state": np.dtype(state),
+            "objects": np.dtype(objects),
+            "truth": np.dtype(truth),
+            "start": np.dtype([("state", "f8", (nstate,))]),
+        },
+        rings={"physics": (np.dtype(physics), PHYSICS_RING)},
+    )
+
+
+LAYOUTS = {"control": control_layout, "twin": twin_layout}

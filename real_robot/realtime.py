@@ -1,0 +1,72 @@
+"""Keeping a 1 kHz beat in Python: absolute deadlines, real-time priority, no garbage collection."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import time
+from dataclasses import dataclass
+
+SPIN = 60e-6
+"""The last stretch before a deadline is spun, at most; a longer spin meets the kernel's throttling [s]."""
+
+
+@dataclass
+class Beat:
+    """Absolute deadlines every ``period`` seconds."""
+
+    period: float
+    missed: int = 0
+    """Periods that began or ended too late to keep their deadline."""
+    late_max: float = 0.0
+    """Largest wake-up delay [s]."""
+    _next: float = 0.0
+
+    def start(self) -> None:
+        """The first deadline is one period from now."""
+        self._next = time.monotonic() + self.period
+
+    def wait(self) -> tuple[float, int]:
+        """Sleep to the next deadline; the time now and how many periods were missed since the last call.
+
+        Missed periods are skipped, never made up for in a burst.
+        """
+        remaining = self._next - time.monotonic()
+        if remaining > SPIN:
+            time.sleep(remaining - SPIN)
+        now = time.monotonic()
+        while now < self._next:
+            now = time.monotonic()
+        late = now - self._next
+        self.late_max = max(self.late_max, late)
+        skipped = int(late / self.period)
+        self.missed += skipped
+        self._next += (1 + skipped) * self.period
+        return now, skipped
+
+
+def go_realtime(priority: int) -> str:
+    """Ask for SCHED_FIFO and locked memory; what was granted, in words."""
+    granted = []
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+        granted.append(f"SCHED_FIFO {priority}")
+    except (OSError, AttributeError) as error:
+        granted.append(f"no real-time priority ({error})")
+    libc = ctypes.CDLL(None, use_errno=True)
+    locked = libc.mlockall(1) == 0  # MCL_CURRENT: MCL_FUTURE would fail later allocations at a low limit
+    granted.append("memory locked" if locked else f"memory not locked ({os.strerror(ctypes.get_errno())})")
+    return ", ".join(granted)
+
+
+def is_realtime() -> bool:
+    """Whether this process has real-time priority."""
+    return hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0) == os.SCHED_FIFO
+
+
+def freeze_collector() -> None:
+    """No garbage collection from here on; what exists is kept out of its sight."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
