@@ -45,21 +45,43 @@ _SHAPES = {
     "sphere": mujoco.mjtGeom.mjGEOM_SPHERE,
 }
 
-HOME_ARM = dict(zip(ARM_JOINTS, (0.0, -0.4, 0.0, -2.2, 0.0, 1.9, 0.785), strict=True))
-"""Palm 12 cm above grasp A's palm pose for a block at (0.5, 0, 0.025) m, nominal yaw -0.99 rad [rad]."""
 
-OPEN_A = dict(
-    zip(
-        HAND_JOINTS,
-        (0.89, 1.047, -0.19, 0.43, -0.24, 1.047, 0.68, 1.73)
-        + (-0.02, -0.68, -0.09, 1.80, 0.98, 0.49, 0.53, 0.31),
-        strict=True,
-    )
+@dataclass(frozen=True)
+class Grasp:
+    """A pinch of a 5 cm block: thumb on one face, index and middle on the opposite one, ring folded away."""
+
+    palm_pos: tuple[float, float, float]
+    """Palm origin in the block's frame, x the grasp axis, z up [m]."""
+    palm_quat: tuple[float, float, float, float]
+    yaw: float
+    """World yaw of the grasp axis that suits a block straight ahead [rad]; use the nearest of four."""
+    open: dict[str, float]
+    """Joint targets with the tips 30 mm away from the faces [rad]."""
+    close: dict[str, float]
+    """Joint targets with the tips 15 mm inside them: the squeeze [rad]."""
+
+
+def _hand(*q: float) -> dict[str, float]:
+    """Name the sixteen hand angles [rad]."""
+    return dict(zip(HAND_JOINTS, q, strict=True))
+
+
+# fmt: off
+GRASP = Grasp(
+    palm_pos=(0.0452, 0.0116, 0.0729),
+    palm_quat=(0.929, -0.0499, 0.3613, 0.0622),
+    yaw=2.094,
+    open=_hand(-0.2979, -0.1639, 0.3995, 2.0186, -0.2528, -0.156, 0.458, 2.0133,
+               1.4667, 0.9988, 1.8548, 0.7556, 1.2152, 0.5303, 0.2856, 0.7338),
+    close=_hand(-0.2765, 0.2082, 1.6541, 0.9414, -0.1343, 0.9064, 1.759, 0.7956,
+                1.4667, 0.9988, 1.8548, 0.7556, 1.1745, 0.3146, 0.9267, 0.4334),
 )
-"""Finger targets of grasp A before closing, clipped to the joint ranges [rad]."""
+# fmt: on
+"""Found by ``sim.tasks.grasp_search``: links of the hand stay 5 mm apart, open and closed."""
 
-HOME = HOME_ARM | OPEN_A
-"""Joint name to rest position [rad]: open hand above the workspace, no contact."""
+HOME_ARM = (-0.1111, 0.358, -0.0523, -1.8704, 0.5573, 1.5644, 0.5151)
+HOME = dict(zip(ARM_JOINTS, HOME_ARM, strict=True)) | GRASP.open
+"""Joint name to rest position [rad]: open hand 12 cm above the grasp of a block at (0.5, 0, 0.025) m."""
 
 
 @dataclass(frozen=True)
@@ -142,8 +164,9 @@ def add_contact_sensors(spec: mujoco.MjSpec) -> None:
     """Add `force_robot_table` and `force_<tip>`: net contact force, three numbers each [N].
 
     Layout: `data.sensor(name).data` is the world-frame vector (x, y, z) of the summed contact force that
-    pushes the robot or tip away from what it touches (a tip pressed on the table reads +z).  Forces are
-    summed as vectors, so a tip squeezed from two sides reads their difference.  Zero without contact.
+    the robot or tip exerts on what it touches: a tip pressed on the table reads -z, tips holding a block
+    in the air sum to +z times its weight (measured, see the tests).  Forces are
+    summed as vectors: a tip squeezed from two sides reads the difference.  Zero without contact.
     """
     _contact_sensor(spec, FORCE_ROBOT_TABLE, mujoco.mjtObj.mjOBJ_XBODY, ROBOT_ROOT, against=TABLE)
     for tip in TIPS:

@@ -1,0 +1,137 @@
+"""Engine ``mujoco``: B scenes on MuJoCo's own threads; the only file that names ``mujoco.batch``.
+
+Sampling: ``advance`` records every physics step.  MuJoCo's derived fields (geom poses) after a step belong to
+the state *before* it, so they are shifted by one and the last is computed by one more kinematics pass; forces
+and torques of a sample are those that acted during the step that led to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import mujoco
+import numpy as np
+from mujoco.batch import Batch
+
+from palmar.safety.robot import RobotModel
+from palmar.safety.types import CONTACT_PAIRS, Measurement
+
+Array = np.ndarray
+Clearance = Callable[[Array, Array], tuple[Array, Array]]
+"""Geom positions (N, g, 3) and matrices (N, g, 9) to self and table clearance [m], (N,) each."""
+
+
+class MujocoEngine:
+    """B copies of one compiled scene.
+
+    Args:
+        model: The composed scene; every joint of ``robot`` has an actuator of its name, every object a free joint.
+        robot: Names and order of the joints.
+        objects: Names of the free bodies, in the order of ``Measurement.object_position``.
+        nworld: B.
+        nthread: MuJoCo threads; results are bit-identical at any number.
+        clearance: The routine shared with the filter; None leaves clearances at +inf (costs off).
+    """
+
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        robot: RobotModel,
+        *,
+        objects: tuple[str, ...],
+        nworld: int,
+        nthread: int = 0,
+        clearance: Clearance | None = None,
+    ):
+        self.model, self.robot, self.nworld, self.dt = model, robot, nworld, float(model.opt.timestep)
+        self.batch = Batch(model, nsim=nworld, nthread=nthread)
+        self._clearance = clearance
+        self._qadr = np.array([model.joint(j).qposadr[0] for j in robot.joints])
+        self._vadr = np.array([model.joint(j).dofadr[0] for j in robot.joints])
+        self._act = np.array([model.actuator(j).id for j in robot.joints])
+        self._obj = np.array([model.joint(f"{o}_free").qposadr[0] for o in objects], dtype=int)
+        self._palm = model.body(robot.palm_body).id
+        self._force = np.array([model.sensor(f"force_{p}").adr[0] for p in CONTACT_PAIRS])
+        self.qpos, self.qvel = self.batch.bind("qpos"), self.batch.bind("qvel")
+        for name in ("geom_xpos", "geom_xmat", "xpos", "sensordata", "actuator_force"):
+            self.batch.bind(name)
+        n = robot.n
+        self._sent = [np.zeros((nworld, n)) for _ in range(4)]
+
+    def reset(self, ids: Array, qpos: Array, qvel: Array) -> None:
+        """Put worlds ``ids`` (k,) into a state with standing commands at its joint positions."""
+        if len(ids) == 0:
+            return
+        self.batch.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE)
+        self.qpos[ids], self.qvel[ids] = qpos, qvel
+        q = qpos[:, self._qadr]
+        self.batch.ctrl[np.ix_(ids, self._act)] = q
+        self._sent[0][ids] = q
+        for derivative in self._sent[1:]:
+            derivative[ids] = 0.0
+        self.batch.forward(ids)
+
+    @property
+    def q(self) -> Array:
+        """Joint positions now [rad], (B, n)."""
+        return self.qpos[:, self._qadr]
+
+    @property
+    def qd(self) -> Array:
+        """Joint velocities now [rad/s], (B, n)."""
+        return self.qvel[:, self._vadr]
+
+    def objects(self) -> tuple[Array, Array]:
+        """Positions [m] (B, m, 3) and quaternions (B, m, 4) of the objects now."""
+        return self._object_poses(self.qpos)
+
+    def measure(self) -> Measurement:
+        """The measurement of the current state, (B, ...)."""
+        b = self.batch
+        b.forward()
+        return self._measurement(
+            b.time.copy(), b.qpos, b.qvel, b.xpos, b.geom_xpos, b.geom_xmat, b.sensordata, b.actuator_force, self._sent
+        )
+
+    def advance(self, u: Array, ud: Array, udd: Array, uddd: Array) -> Measurement:
+        """Send commands at S physics steps, (S, B, n) each; the S measurements after them, (S, B, ...)."""
+        steps = u.shape[0]
+        ctrl = np.empty((self.nworld, steps, self.model.nu))
+        ctrl[:, :, self._act] = np.swapaxes(u, 0, 1)
+        start = self.batch.time.copy()
+        record = ("qpos", "qvel", "sensordata", "actuator_force")
+        record += ("xpos", "geom_xpos", "geom_xmat") if self._clearance else ()
+        out = self.batch.rollout(steps, control=ctrl, record=record)
+        self._sent = [u[-1], ud[-1], udd[-1], uddd[-1]]
+        first = {k: np.swapaxes(v, 0, 1) for k, v in out.items()}
+        if self._clearance:
+            self.batch.forward(stage=mujoco.mjtStage.mjSTAGE_POS)
+            for k in ("xpos", "geom_xpos", "geom_xmat"):
+                first[k] = np.concatenate([first[k][1:], self.batch.bind(k)[None]])
+        return self._measurement(
+            start + self.dt * np.arange(1, steps + 1)[:, None], first["qpos"], first["qvel"], first.get("xpos"), first.get("geom_xpos"),
+            first.get("geom_xmat"), first["sensordata"], first["actuator_force"], (u, ud, udd, uddd),
+        )  # fmt: skip
+
+    def _object_poses(self, qpos: Array) -> tuple[Array, Array]:
+        i = self._obj[:, None]
+        return qpos[..., i + np.arange(3)], qpos[..., i + np.arange(3, 7)]
+
+    def _measurement(self, t, qpos, qvel, xpos, geom_xpos, geom_xmat, sensordata, actuator_force, sent) -> Measurement:
+        position, quaternion = self._object_poses(qpos)
+        lead = t.shape
+        if self._clearance and geom_xpos is not None:
+            g = self.model.ngeom
+            own, table = self._clearance(geom_xpos.reshape(-1, g, 3), geom_xmat.reshape(-1, g, 9))
+            own, table, palm = own.reshape(lead), table.reshape(lead), xpos[..., self._palm, :]
+        else:
+            own = table = np.full(lead, np.inf)
+            palm = np.full((*lead, 3), np.nan)
+        force = sensordata[..., self._force[:, None] + np.arange(3)]
+        return Measurement(
+            t=t, q=qpos[..., self._qadr], qd=qvel[..., self._vadr], tau=actuator_force[..., self._act],
+            u=sent[0], ud=sent[1], udd=sent[2], uddd=sent[3],
+            palm_position=palm, clearance_self=own, clearance_table=table,
+            contact_force=np.linalg.norm(force, axis=-1),
+            object_position=position, object_quaternion=quaternion,
+        )  # fmt: skip

@@ -1,0 +1,214 @@
+"""Engine, task and constraints joined into a vector environment with costs and auto-reset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from palmar.safety import tracking
+from palmar.safety.constraints import ConstraintSet
+from palmar.safety.robot import RobotModel
+from palmar.safety.types import CommandRefused, Measurement
+from palmar.sim.engines.mujoco_cpu import Clearance, MujocoEngine
+from palmar.sim.interface import Step
+from palmar.sim.latency import Tracker
+
+Array = np.ndarray
+
+
+class VectorEnv:
+    """B environments of one task.  Costs of action ``a_t`` are measured while it acts, at the physics rate.
+
+    Args:
+        task: From ``sim.tasks``.
+        robot: The robot the policy commands.
+        constraints: Give the cost channels, in this order; None switches costs off (K = 0).
+        model: Compiled scene.
+        num_envs: B.
+        seed: Of every random draw; the same seed gives bit-identical runs at any thread count.
+        clearance: Distance routine, see ``MujocoEngine``.
+        nthread: MuJoCo threads, 0 for all.
+        stagger: Start the first episodes at random ages, so that they do not all end together (training).
+    """
+
+    def __init__(
+        self,
+        task: Any,
+        robot: RobotModel,
+        constraints: ConstraintSet | None,
+        *,
+        model: mujoco.MjModel,
+        num_envs: int,
+        seed: int = 0,
+        clearance: Clearance | None = None,
+        nthread: int = 0,
+        stagger: bool = False,
+    ):
+        self.task, self.robot, self.constraints, self.num_envs = task, robot, constraints, num_envs
+        self.engine = MujocoEngine(
+            model, robot, objects=tuple(b.name for b in task.blocks), nworld=num_envs, nthread=nthread,
+            clearance=clearance if constraints is not None else None,
+        )  # fmt: skip
+        self.io = task.io(robot, num_envs, nthread=nthread)
+        self.obs_dim, self.action_dim, self.max_steps = self.io.obs_dim, self.io.action_dim, task.config.max_steps
+        self.constraint_names = constraints.names if constraints is not None else ()
+        self.substeps = round(1 / (task.config.rate * self.engine.dt))
+        self._period = self.substeps * self.engine.dt
+        self._stagger = stagger
+        self.reset(seed)
+
+    def reset(self, seed: int | None = None) -> Array:
+        """Start every environment afresh; a seed also redraws friction and mass.  Returns obs (B, d)."""
+        b, n = self.num_envs, self.robot.n
+        if seed is not None:
+            self.rng = np.random.default_rng(seed)
+            self._draw_physics()
+        self._u, self._ud, self._udd = np.zeros((b, n)), np.zeros((b, n)), np.zeros((b, n))
+        self.goal = np.zeros(b, dtype=int)
+        """Index of the named object, (B,)."""
+        self._t = np.zeros(b)
+        self._age, self._held = np.zeros(b, dtype=int), np.zeros(b)
+        self._success = np.zeros(b, dtype=bool)
+        self._peak = np.zeros((b, 5))
+        self.tracker = Tracker(self.task.config.tracker, batch=b, objects=len(self.task.blocks), rng=self.rng)
+        self._carry: dict[str, Array] = {}
+        self._restart(np.arange(b))
+        if self._stagger:
+            self._age = self.rng.integers(0, self.max_steps, b)
+        return self._observe()
+
+    def step(self, action: Array) -> Step:
+        """One control step with actions (B, a) in [-1, 1].
+
+        Raises:
+            CommandRefused: If the shape is wrong or a number is not finite; nothing is stepped.
+        """
+        action = np.asarray(action, dtype=np.float64)
+        if action.shape != (self.num_envs, self.action_dim):
+            raise CommandRefused(f"action has shape {action.shape}, need {(self.num_envs, self.action_dim)}")
+        if not np.isfinite(action).all():
+            raise CommandRefused(f"action of environment {int(np.argwhere(~np.isfinite(action))[0, 0])} is not finite")
+        samples = self.engine.advance(*self._commands(self.io.joint_target(action)))
+        self._t += self._period
+        self._age += 1
+        cost, margin = self._costs(samples)
+        position, quaternion = self.engine.objects()
+        self.tracker.update(self._t, position, quaternion)
+        obs = self._observe()
+        reward = self.task.reward(
+            self.io.hand, self.io.kinematics.tip_radius, position, quaternion, self.goal, action
+        ).astype(np.float32)
+        self._held = np.where(self.task.achieved(position, self.goal), self._held + self._period, 0.0)
+        self._success |= self._held >= self.task.config.hold - 1e-9
+        self._peak = np.maximum(self._peak, samples.contact_force.max(axis=0))
+        truncated = self._age >= self.max_steps
+        info = {
+            "terminal_obs": obs, "success": self._success.copy(), "margin": margin, "peak_force": self._peak.copy(),
+        }  # fmt: skip
+        done = np.flatnonzero(truncated)
+        if len(done):
+            obs = obs.copy()
+            self._restart(done)
+            obs[done] = self._observe()[done]
+        return Step(obs, reward, cost, np.zeros_like(truncated), truncated, info)
+
+    def _commands(self, target: Array) -> tuple[Array, Array, Array, Array]:
+        """Joint commands and derivatives at each physics step of the interval, (S, B, n) each."""
+        start = self._reference
+        dt, limits = self.engine.dt, self.robot.limits
+        out = np.empty((4, self.substeps, *target.shape))
+        for s in range(self.substeps):
+            r, rd = tracking.interpolate(start, target, phase=(s + 1) / (self.substeps + 1e-9), period=self._period)
+            x = tracking.toward(self._u, self._ud, r, rd)
+            x = tracking.box_limited(x, self._udd, self._ud, limits=limits, dt=dt)
+            out[3, s] = (x - self._udd) / dt
+            self._u, self._ud = tracking.integrate(self._u, self._ud, x, dt=dt)
+            self._udd = x
+            out[0, s], out[1, s], out[2, s] = self._u, self._ud, x
+        self._reference = target.copy()
+        return out[0], out[1], out[2], out[3]
+
+    def _costs(self, samples: Measurement) -> tuple[Array, Array]:
+        """Costs (B, K) of the interval and its smallest margins (B, K), float32."""
+        if self.constraints is None:
+            return np.zeros((self.num_envs, 0), np.float32), np.zeros((self.num_envs, 0), np.float32)
+        result = self.constraints.over(samples, self._carry, dt=self.engine.dt)
+        self._carry = result.carry
+        return result.cost.astype(np.float32), result.margin.astype(np.float32)
+
+    def _observe(self) -> Array:
+        return self.io.observe(
+            self.engine.q, self.engine.qd, self.tracker.position, self.tracker.quaternion, self.goal
+        )
+
+    def _restart(self, ids: Array) -> None:
+        """Fresh episodes for environments ``ids``."""
+        q, poses, goal = self.task.start(self.rng, self.robot, len(ids))
+        model = self.engine.model
+        qpos = np.tile(model.qpos0, (len(ids), 1))
+        for k, joint in enumerate(self.robot.joints):
+            qpos[:, model.joint(joint).qposadr[0]] = q[:, k]
+        for m, block in enumerate(self.task.blocks):
+            adr = model.joint(f"{block.name}_free").qposadr[0]
+            qpos[:, adr : adr + 7] = poses[:, m]
+        self.engine.reset(ids, qpos, np.zeros((len(ids), model.nv)))
+        self.goal[ids], self._age[ids], self._held[ids], self._t[ids] = goal, 0, 0.0, 0.0
+        self._success[ids], self._peak[ids] = False, 0.0
+        self._u[ids], self._ud[ids], self._udd[ids] = q, 0.0, 0.0
+        self.io.reset(ids, q)
+        self._reference = self._u.copy() if len(ids) == self.num_envs else self._reference
+        self._reference[ids] = q
+        self.tracker.reset(ids, self._t[ids], poses[..., :3], poses[..., 3:])
+        self._restart_carry(ids)
+
+    def _restart_carry(self, ids: Array) -> None:
+        if self.constraints is None:
+            return
+        position, quaternion = self.engine.objects()
+        blank = np.zeros(self.num_envs)
+        m = Measurement(*[blank] * 12, object_position=position, object_quaternion=quaternion)
+        for name, fresh in self.constraints.start(m).items():
+            self._carry.setdefault(name, fresh)[ids] = fresh[ids]
+
+    def _draw_physics(self) -> None:
+        """Friction of tips and blocks and mass of blocks, one draw per world."""
+        c, b, model, batch = self.task.config, self.num_envs, self.engine.model, self.engine.batch
+        mu = self.rng.uniform(*c.friction, b)
+        mass = self.rng.uniform(*c.mass, (b, len(self.task.blocks)))
+        if not self.task.blocks:
+            return
+        friction = batch.expand("geom_friction")
+        touched = [*self.robot.tip_geoms, *(f"{o.name}_geom" for o in self.task.blocks)]
+        for name in touched:
+            friction[:, model.geom(name).id, 0] = mu
+        body_mass, inertia = batch.expand("body_mass"), batch.expand("body_inertia")
+        for m, block in enumerate(self.task.blocks):
+            body = model.body(block.name).id
+            body_mass[:, body] = mass[:, m]
+            inertia[:, body] = model.body_inertia[body] * (mass[:, m] / model.body_mass[body])[:, None]
+        batch.set_const()
+
+
+def make_env(
+    task: Any,
+    robot: RobotModel,
+    constraints: ConstraintSet | None,
+    *,
+    num_envs: int,
+    seed: int = 0,
+    nthread: int = 0,
+    stagger: bool = False,
+    clearance: Callable[..., Any] | None = None,
+    model: mujoco.MjModel | None = None,
+) -> VectorEnv:
+    """A vector environment of ``task`` on engine ``mujoco``; see ``VectorEnv``."""
+    from palmar.sim import scene
+
+    scene_model = model if model is not None else scene.compose(task.blocks)[0]
+    return VectorEnv(
+        task, robot, constraints, model=scene_model, num_envs=num_envs, seed=seed, nthread=nthread,
+        stagger=stagger, clearance=clearance,
+    )  # fmt: skip

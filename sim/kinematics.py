@@ -1,0 +1,107 @@
+"""Kinematics of the robot alone, batched: palm and fingertip poses and one damped inverse-kinematics step.
+
+Works from joint readings only, so that training and the deployed policy node compute the same thing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+from mujoco.batch import Batch
+
+from palmar.safety.robot import RobotModel
+
+Array = np.ndarray
+DAMPING = 0.03
+"""Damping of the pseudo-inverse [m or rad per rad]; learning.md, section 1."""
+
+
+@dataclass(frozen=True)
+class Hand:
+    """Where the palm and the fingertips are, world frame."""
+
+    palm: Array
+    """Palm origin [m], (B, 3)."""
+    rotation: Array
+    """Palm axes as columns, (B, 3, 3)."""
+    tips: Array
+    """Fingertip centres in the order of RobotModel.tip_geoms [m], (B, 4, 3)."""
+    jacobian: Array
+    """d(palm position, palm rotation vector) / d(arm joints), (B, 6, n_arm)."""
+
+
+class Kinematics:
+    """Forward kinematics of B robots of one model."""
+
+    def __init__(self, robot: RobotModel, batch: int, *, nthread: int = 1):
+        model = mujoco.MjModel.from_xml_string(robot.xml)
+        model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT
+        self._batch = Batch(model, nsim=batch, nthread=nthread)
+        self._qadr = np.array([model.joint(j).qposadr[0] for j in robot.joints])
+        self._arm = np.array([model.joint(j).id for j in robot.joints[: robot.n_arm]])
+        self._palm = model.body(robot.palm_body).id
+        self._tips = np.array([model.geom(g).id for g in robot.tip_geoms])
+        self.tip_radius = model.geom_size[self._tips, 0].copy()
+        """Radius of each fingertip [m], (4,)."""
+        b = self._batch
+        self._qpos, self._xpos, self._xmat = b.bind("qpos"), b.bind("xpos"), b.bind("xmat")
+        self._axis, self._anchor, self._geom = b.bind("xaxis"), b.bind("xanchor"), b.bind("geom_xpos")
+
+    def hand(self, q: Array) -> Hand:
+        """Palm, fingertips and Jacobian at joint positions q (B, n) [rad]."""
+        self._qpos[:, self._qadr] = q
+        self._batch.forward(stage=mujoco.mjtStage.mjSTAGE_POS)
+        palm = self._xpos[:, self._palm].copy()
+        axis, anchor = self._axis[:, self._arm], self._anchor[:, self._arm]  # (B, 7, 3)
+        linear = np.cross(axis, palm[:, None] - anchor)
+        return Hand(
+            palm=palm,
+            rotation=self._xmat[:, self._palm].reshape(-1, 3, 3).copy(),
+            tips=self._geom[:, self._tips].copy(),
+            jacobian=np.concatenate([linear, axis], axis=-1).swapaxes(1, 2),
+        )
+
+
+def arm_step(hand: Hand, palm: Array, rotation: Array) -> Array:
+    """Joint displacement of the arm that brings the palm nearer to a pose, damped least squares [rad].
+
+    Args:
+        hand: Where the palm is.
+        palm: Wanted palm origin [m], (B, 3).
+        rotation: Wanted palm axes, (B, 3, 3).
+
+    Returns:
+        (B, n_arm).
+    """
+    error = np.concatenate([palm - hand.palm, rotation_vector(rotation @ hand.rotation.swapaxes(1, 2))], axis=1)
+    j = hand.jacobian
+    gram = j @ j.swapaxes(1, 2) + DAMPING**2 * np.eye(6)
+    return (j.swapaxes(1, 2) @ np.linalg.solve(gram, error[..., None]))[..., 0]
+
+
+def rotation_vector(r: Array) -> Array:
+    """Axis times angle of rotation matrices (B, 3, 3) [rad], (B, 3); angles well below pi."""
+    skew = np.stack([r[:, 2, 1] - r[:, 1, 2], r[:, 0, 2] - r[:, 2, 0], r[:, 1, 0] - r[:, 0, 1]], axis=1)
+    sine = 0.5 * np.linalg.norm(skew, axis=1)
+    cosine = 0.5 * (np.trace(r, axis1=1, axis2=2) - 1.0)
+    angle = np.arctan2(sine, cosine)
+    return skew * (0.5 * angle / np.maximum(sine, 1e-9))[:, None]
+
+
+def rotation_z(angle: Array) -> Array:
+    """Rotation about world z by angle (B,) [rad], (B, 3, 3)."""
+    c, s, o, i = np.cos(angle), np.sin(angle), np.zeros_like(angle), np.ones_like(angle)
+    return np.stack([c, -s, o, s, c, o, o, o, i], axis=-1).reshape(-1, 3, 3)
+
+
+def matrix(quaternion: Array) -> Array:
+    """Rotation matrices (..., 3, 3) of unit quaternions w-x-y-z (..., 4)."""
+    w, x, y, z = (quaternion[..., k] for k in range(4))
+    rows = (
+        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
+    )  # fmt: skip
+    return np.stack(rows, axis=-1).reshape(*quaternion.shape[:-1], 3, 3)
