@@ -161,12 +161,12 @@ def add_blocks(spec: mujoco.MjSpec, blocks: Sequence[Block]) -> None:
 
 
 def add_contact_sensors(spec: mujoco.MjSpec) -> None:
-    """Add `force_robot_table` and `force_<tip>`: net contact force, three numbers each [N].
+    """Add `force_robot_table` and `force_<tip>`: net contact force, three numbers each, in this order [N].
 
     Layout: `data.sensor(name).data` is the world-frame vector (x, y, z) of the summed contact force that
     the robot or tip exerts on what it touches: a tip pressed on the table reads -z, tips holding a block
-    in the air sum to +z times its weight (measured, see the tests).  Forces are
-    summed as vectors: a tip squeezed from two sides reads the difference.  Zero without contact.
+    in the air sum to +z times its weight (measured, see the tests).  Forces are summed as vectors:
+    a tip squeezed from two sides reads the difference.  Zero without contact.
     """
     _contact_sensor(spec, FORCE_ROBOT_TABLE, mujoco.mjtObj.mjOBJ_XBODY, ROBOT_ROOT, against=TABLE)
     for tip in TIPS:

@@ -1,0 +1,180 @@
+"""The tabletop scene: it composes, starts free of contact, and its force sensors read newtons."""
+
+from pathlib import Path
+
+import mujoco
+import numpy as np
+import pytest
+
+from palmar.sim.scene import (
+    GRASP,
+    HOME,
+    JOINTS,
+    TIPS,
+    Block,
+    add_blocks,
+    add_contact_sensors,
+    compose,
+    model_hash,
+    reference_robot_spec,
+    robot_spec,
+    robot_xml,
+)
+
+REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "assets"
+BLOCK = Block("red")
+
+
+def at(model, pose):
+    data = mujoco.MjData(model)
+    for name, q in pose.items():
+        data.joint(name).qpos = q
+        data.actuator(name).ctrl = q
+    mujoco.mj_forward(model, data)
+    return data
+
+
+def touching(model, data):
+    return [{model.geom(c.geom1).name, model.geom(c.geom2).name} for c in data.contact]
+
+
+def reference_model():
+    if not REFERENCE.is_dir():
+        pytest.skip("reference models are not in the repository")
+    spec = reference_robot_spec(REFERENCE)
+    add_blocks(spec, [BLOCK])
+    add_contact_sensors(spec)
+    return spec.compile()
+
+
+def test_xml_reproduces_the_model():
+    model, xml = compose([BLOCK, Block("green", shape="cylinder")])
+    again = mujoco.MjModel.from_xml_string(xml)
+    assert model_hash(xml) == model_hash(compose([BLOCK, Block("green", shape="cylinder")])[1])
+    assert model_hash(xml) != model_hash(robot_xml())
+    for field in ("body_mass", "jnt_range", "geom_size", "geom_contype", "actuator_gainprm", "sensor_intprm"):
+        assert np.allclose(getattr(model, field), getattr(again, field), atol=1e-6), field
+
+
+def test_home_names_every_joint_inside_its_range():
+    model, _ = compose()
+    assert tuple(HOME) == JOINTS == tuple(model.actuator(k).name for k in range(model.nu))
+    for pose in (HOME, GRASP.open, GRASP.close):
+        for name, q in pose.items():
+            lower, upper = model.joint(name).range
+            assert lower <= q <= upper, name
+
+
+def test_home_touches_nothing_and_stays():
+    model, _ = compose()
+    data = at(model, HOME)
+    assert data.ncon == 0
+    mujoco.mj_step(model, data, 200)
+    assert data.ncon == 0
+    assert max(abs(data.joint(name).qpos[0] - q) for name, q in HOME.items()) < 1e-3
+
+
+def test_home_in_the_reference_touches_only_the_resting_block():
+    model = reference_model()
+    assert all("red_geom" in pair and "table" in pair for pair in touching(model, at(model, HOME)))
+
+
+@pytest.mark.parametrize("fingers", [GRASP.open, GRASP.close], ids=["open", "close"])
+def test_no_two_links_overlap_in_the_grasp(fingers):
+    """Links up to two joints apart share a housing and are left out, as is the palm with the thumb's root."""
+    model = robot_spec().compile()
+    data = at(model, HOME | fingers)
+    capsules = [g for g in range(model.ngeom) if model.geom_group[g] == 3]
+    for a in capsules:
+        for b in capsules:
+            bodies = model.geom_bodyid[[a, b]]
+            if a < b and not neighbours(model, *bodies):
+                distance = mujoco.mj_geomDistance(model, data, a, b, 0.02, np.zeros(6))
+                assert distance > 0, (model.geom(a).name, model.geom(b).name, distance)
+
+
+def neighbours(model, a, b):
+    """Whether two bodies are at most two joints apart on one chain."""
+    up = {x: (x, p := model.body_parentid[x], model.body_parentid[p]) for x in (a, b)}
+    return a in up[b] or b in up[a] or {model.body(a).name, model.body(b).name} == {"palm", "th_px"}
+
+
+def test_only_the_listed_pairs_collide():
+    model, _ = compose([BLOCK, Block("blue")])
+
+    def collide(a, b):
+        a, b = model.geom(a).id, model.geom(b).id
+        ca, cb = model.geom_contype[[a, b]]
+        aa, ab = model.geom_conaffinity[[a, b]]
+        return bool(ca & ab or cb & aa)
+
+    for pair in (
+        ("if_md_c0", "table"),
+        ("if_tip", "table"),
+        ("fr3_link5_c0", "red_geom"),
+        ("if_tip", "red_geom"),
+        ("red_geom", "blue_geom"),
+        ("red_geom", "table"),
+        ("if_tip", "th_tip"),
+    ):
+        assert collide(*pair), pair
+    for pair in (("if_md_c0", "mf_md_c0"), ("if_tip", "mf_md_c0"), ("fr3_link5_c0", "palm_c0")):
+        assert not collide(*pair), pair
+
+
+def test_held_block_hangs_on_the_tips_by_its_weight():
+    model, _ = compose([BLOCK])
+    data = at(model, HOME)
+    pose = [0.5, 0, 0.145, np.cos(GRASP.yaw / 2), 0, 0, np.sin(GRASP.yaw / 2)]
+    for k in range(160):
+        share = min(k / 120, 1.0)
+        for name, q in GRASP.close.items():
+            data.actuator(name).ctrl = GRASP.open[name] + share * (q - GRASP.open[name])
+        data.joint("red_free").qpos, data.joint("red_free").qvel = pose, 0.0
+        mujoco.mj_step(model, data)
+    mujoco.mj_step(model, data, 400)
+    assert data.body("red").xpos[2] > 0.12
+    on_tips = sum(data.sensor(f"force_{tip}").data for tip in TIPS)
+    assert on_tips == pytest.approx([0, 0, BLOCK.mass * 9.81], abs=0.05 * BLOCK.mass * 9.81)
+
+
+@pytest.mark.parametrize("make", [lambda: compose()[0], reference_model], ids=["ours", "reference"])
+def test_pressing_the_table_reads_the_contact_force_downwards(make):
+    model = make()
+    pose = HOME | {"fr3_joint2": HOME["fr3_joint2"] + 0.4}
+    data = at(model, HOME)
+    for name, q in pose.items():
+        data.actuator(name).ctrl = q
+    for _ in range(600):
+        mujoco.mj_step(model, data)
+        if data.sensor("force_robot_table").data[2] < -5:
+            break
+    tips = sum(data.sensor(f"force_{tip}").data for tip in TIPS)
+    table = data.sensor("force_robot_table").data
+    assert table[2] < -5
+    assert table == pytest.approx(summed_contact_force(model, data, "table"), rel=0.05, abs=0.01)
+    assert np.linalg.norm(tips) <= np.linalg.norm(table) * 1.05
+
+
+def summed_contact_force(model, data, geom):
+    """World-frame force that everything but the block exerts on geom [N], from the contacts."""
+    total, wrench = np.zeros(3), np.zeros(6)
+    for k, contact in enumerate(data.contact):
+        names = [model.geom(g).name for g in contact.geom]
+        if geom not in names or "red_geom" in names:
+            continue
+        mujoco.mj_contactForce(model, data, k, wrench)
+        force = contact.frame.reshape(3, 3).T @ wrench[:3]
+        total += force if names[1] == geom else -force
+    return total
+
+
+def test_bad_blocks_and_unknown_robots_are_refused():
+    with pytest.raises(ValueError, match="shape"):
+        Block("x", shape="cone")
+    with pytest.raises(ValueError, match="positive"):
+        Block("x", mass=0.0)
+    with pytest.raises(ValueError, match="hand"):
+        robot_spec(hand="shadow")
+    with pytest.raises(FileNotFoundError):
+        reference_robot_spec(Path("nowhere"))
