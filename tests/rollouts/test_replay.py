@@ -1,0 +1,92 @@
+"""A replay has the recorded bits, and a wrong bit is found where it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from palmar.rollouts.read import read
+from palmar.rollouts.replay import MujocoResimulator, replay, replay_mujoco
+from palmar.safety.types import RolloutRefused
+
+
+def test_a_replay_is_bit_equal_to_the_recording(recorded):
+    found = replay_mujoco(read(recorded[0]))
+    assert found.bit_equal and found.first is None and found.largest == 0.0
+    assert found.steps == 300 and found.compared == 61 and not found.model_differs
+    assert found.engine_recorded == found.engine_used
+
+
+def _nudged(step):
+    return lambda s, ctrl: np.nextafter(ctrl, np.inf) if s == step else ctrl
+
+
+@pytest.mark.parametrize("step", [0, 37, 250])
+def test_one_ulp_in_one_control_is_found_at_its_step(small, tmp_path, step):
+    """Recorded at every step: the divergence is the first state whose bits a plain re-simulation changes."""
+    path = tmp_path / "a.mcap"
+    small.simulate(path, every=1, alter=_nudged(step))
+    run = read(path)
+    found = replay_mujoco(run)
+    engine = MujocoResimulator(run)
+    engine.restore(run.header.state0)
+    expected = None
+    for s, ctrl in enumerate(run.physics.ctrl):
+        engine.step(ctrl)
+        qpos, qvel = engine.state()
+        if not (
+            np.array_equal(qpos, run.states.qpos[s + 1]) and np.array_equal(qvel, run.states.qvel[s + 1])
+        ):
+            expected = s + 1
+            break
+    assert found.first is not None and found.first.step == expected
+    assert step < found.first.step <= step + 5
+    assert 0 < found.first.size < 1e-12 and found.largest >= found.first.size
+    assert found.first.quantity.startswith(("qpos[", "qvel[")) and " of " in found.first.quantity
+    assert abs(found.first.t - (12.5 + found.first.step * 0.002)) < 1e-9
+
+
+def test_between_recorded_states_the_later_one_names_the_divergence(small, tmp_path):
+    path = tmp_path / "a.mcap"
+    small.simulate(path, every=10, alter=lambda s, ctrl: ctrl + 0.1 if s == 42 else ctrl)
+    first = replay_mujoco(read(path)).first
+    assert first is not None and first.step == 50 and first.size > 1e-6
+
+
+def test_a_changed_model_is_named(recorded, small):
+    run = read(recorded[0])
+    heavier = replace(run.header, model_xml=small.XML.replace('mass=".1"', 'mass=".2"'))
+    found = replay_mujoco(replace(run, header=heavier))
+    assert found.model_differs and not found.bit_equal
+    assert "box" in found.first.quantity
+
+
+def test_what_cannot_be_replayed_is_refused(recorded):
+    run = read(recorded[0])
+    with pytest.raises(RolloutRefused, match="no state at the start"):
+        replay_mujoco(replace(run, header=replace(run.header, state0=None)))
+    with pytest.raises(RolloutRefused, match="no model.xml"):
+        replay_mujoco(replace(run, header=replace(run.header, model_xml=None)))
+    gap = replace(run.physics, step=np.delete(run.physics.step, 7), ctrl=np.delete(run.physics.ctrl, 7, 0))
+    with pytest.raises(RolloutRefused, match=r"299 of them, wrong at \[8\]"):
+        replay_mujoco(replace(run, physics=gap))
+    with pytest.raises(RolloutRefused, match="state0 has shape"):
+        replay_mujoco(replace(run, header=replace(run.header, state0=np.zeros(3))))
+
+
+def test_another_engine_can_be_passed_in(recorded):
+    class Halved(MujocoResimulator):
+        """The same physics at half the time step, twice as often."""
+
+        def __init__(self, rollout):
+            super().__init__(rollout)
+            self.model.opt.timestep /= 2
+
+        def step(self, ctrl):
+            super().step(ctrl)
+            super().step(ctrl)
+
+    found = replay(read(recorded[0]), Halved)
+    assert not found.bit_equal and found.first.step == 5 and 0 < found.largest < 1.0
