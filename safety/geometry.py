@@ -1,0 +1,475 @@
+"""Capsule kinematics of a robot: forward kinematics, clearances and their gradients, one robot or a batch.
+
+Plain arrays taken from the MJCF once; numba kernels without a Python object after that.  Every collision geom
+is a capsule or a sphere, a segment with a radius.  The distance of two of them is the distance of the
+segments less the radii.  Training (``PoseGeometry``, on poses that MuJoCo recorded) and the filter
+(``Kinematics``, on joint positions) share ``segment_distance``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import mujoco
+import numpy as np
+from numba import njit
+
+from palmar.safety.robot import RobotModel
+from palmar.safety.types import ConfigError
+
+Array = np.ndarray
+
+FAR = 0.10
+"""Self clearance is exact below this and this above [m]: nobody needs to know by how much far is far."""
+
+
+class Tree(NamedTuple):
+    """A robot as arrays: b bodies in topological order, n joints in hardware order, g geoms, P pairs."""
+
+    parent: Array
+    """(b,) parent body, -1 for the world."""
+    position: Array
+    """(b, 3) in the parent [m]."""
+    rotation: Array
+    """(b, 3, 3) to the parent."""
+    joint: Array
+    """(b,) joint that moves the body, -1 for none."""
+    axis: Array
+    """(b, 3) joint axis in the body."""
+    anchor: Array
+    """(b, 3) joint anchor in the body [m]."""
+    zero: Array
+    """(b,) joint position of the model's rest pose [rad]."""
+    above: Array
+    """(b, n) whether a joint moves a body, bool."""
+    joint_body: Array
+    """(n,) body moved by each joint."""
+    geom_body: Array
+    """(g,)"""
+    ends: Array
+    """(g, 2, 3) segment ends in the body [m]."""
+    radius: Array
+    """(g,) [m]"""
+    pairs: Array
+    """(P, 2) geoms."""
+    table: Array
+    """(k,) geoms that must stay above the table."""
+    palm: int
+    """Palm body."""
+    pair_reach: Array
+    """(P, n) how far one radian of a joint moves a pair's points against each other, at most [m/rad]."""
+    table_reach: Array
+    """(k, n) how far one radian of a joint moves a geom, at most [m/rad]."""
+    palm_reach: Array
+    """(n,) how far one radian of a joint moves the palm origin, at most [m/rad]."""
+
+
+@njit(cache=True, nogil=True, inline="always")
+def segment_parameters(p, d, q, e):
+    """Parameters s, t in [0, 1] of the closest points of segments p + s d and q + t e.
+
+    Robust for parallel and for degenerate (point) segments.  Source: Ericson, Real-Time Collision
+    Detection, 5.1.9; for nearly parallel segments the interior solution is ill-conditioned, so the four
+    end-to-segment candidates are compared as well.
+    """
+    rx, ry, rz = p[0] - q[0], p[1] - q[1], p[2] - q[2]
+    a = d[0] * d[0] + d[1] * d[1] + d[2] * d[2]
+    f = e[0] * e[0] + e[1] * e[1] + e[2] * e[2]
+    b = d[0] * e[0] + d[1] * e[1] + d[2] * e[2]
+    c = d[0] * rx + d[1] * ry + d[2] * rz
+    g = e[0] * rx + e[1] * ry + e[2] * rz
+    det = a * f - b * b
+    best, bs, bt = 1e300, 0.0, 0.0
+    for k in range(5):
+        if k == 0:
+            if det <= 1e-9 * a * f:
+                continue
+            s, t = (b * g - c * f) / det, (a * g - b * c) / det
+            if s < 0.0 or s > 1.0 or t < 0.0 or t > 1.0:
+                continue
+        elif k <= 2:
+            s = float(k - 1)
+            t = min(1.0, max(0.0, (g + s * b) / f)) if f > 0.0 else 0.0
+        else:
+            t = float(k - 3)
+            s = min(1.0, max(0.0, (t * b - c) / a)) if a > 0.0 else 0.0
+        x, y, z = rx + s * d[0] - t * e[0], ry + s * d[1] - t * e[1], rz + s * d[2] - t * e[2]
+        w = x * x + y * y + z * z
+        if w < best:
+            best, bs, bt = w, s, t
+        if k == 0:
+            break
+    return bs, bt, best
+
+
+@njit(cache=True, nogil=True)
+def segment_distance(a0, a1, b0, b1, ra, rb, near, d, e):
+    """Distance of two capsules [m], or the bounding-sphere lower bound where that exceeds ``near``.
+
+    Returns:
+        distance, s, t (parameters of the closest points), exact.
+    """
+    w, la, lb = 0.0, 0.0, 0.0
+    for i in range(3):
+        d[i], e[i] = a1[i] - a0[i], b1[i] - b0[i]
+        m = (a0[i] + a1[i] - b0[i] - b1[i]) * 0.5
+        w += m * m
+        la += d[i] * d[i]
+        lb += e[i] * e[i]
+    low = math.sqrt(w) - 0.5 * (math.sqrt(la) + math.sqrt(lb)) - ra - rb
+    if low >= near:
+        return low, 0.5, 0.5, False
+    s, t, best = segment_parameters(a0, d, b0, e)
+    return math.sqrt(best) - ra - rb, s, t, True
+
+
+@njit(cache=True, nogil=True)
+def poses(tree, q, p, r, axis, anchor, ends):
+    """Forward kinematics: body poses (b, 3), (b, 3, 3), world joint axes and anchors (n, 3), ends (g, 2, 3)."""
+    for b in range(len(tree.parent)):
+        up = tree.parent[b]
+        for i in range(3):
+            if up < 0:
+                p[b, i] = tree.position[b, i]
+                for k in range(3):
+                    r[b, i, k] = tree.rotation[b, i, k]
+            else:
+                x = p[up, i]
+                for k in range(3):
+                    x += r[up, i, k] * tree.position[b, k]
+                    y = 0.0
+                    for m in range(3):
+                        y += r[up, i, m] * tree.rotation[b, m, k]
+                    r[b, i, k] = y
+                p[b, i] = x
+        j = tree.joint[b]
+        if j >= 0:
+            _turn(tree, b, j, q[j] - tree.zero[b], p, r, axis, anchor)
+    for g in range(len(tree.geom_body)):
+        b = tree.geom_body[g]
+        for k in range(2):
+            for i in range(3):
+                x = p[b, i]
+                for m in range(3):
+                    x += r[b, i, m] * tree.ends[g, k, m]
+                ends[g, k, i] = x
+
+
+@njit(cache=True, nogil=True)
+def _turn(tree, b, j, angle, p, r, axis, anchor):
+    """Rotate body b by its joint: Rodrigues' formula about an axis through the anchor."""
+    x, y, z = tree.axis[b, 0], tree.axis[b, 1], tree.axis[b, 2]
+    c, s = math.cos(angle), math.sin(angle)
+    v = 1.0 - c
+    for i in range(3):
+        r0, r1, r2 = r[b, i, 0], r[b, i, 1], r[b, i, 2]
+        axis[j, i] = r0 * x + r1 * y + r2 * z
+        at = p[b, i] + r0 * tree.anchor[b, 0] + r1 * tree.anchor[b, 1] + r2 * tree.anchor[b, 2]
+        anchor[j, i] = at
+        n0 = r0 * (c + x * x * v) + r1 * (y * x * v + z * s) + r2 * (z * x * v - y * s)
+        n1 = r0 * (x * y * v - z * s) + r1 * (c + y * y * v) + r2 * (z * y * v + x * s)
+        n2 = r0 * (x * z * v + y * s) + r1 * (y * z * v - x * s) + r2 * (c + z * z * v)
+        r[b, i, 0], r[b, i, 1], r[b, i, 2] = n0, n1, n2
+        p[b, i] = at - (n0 * tree.anchor[b, 0] + n1 * tree.anchor[b, 1] + n2 * tree.anchor[b, 2])
+
+
+@njit(cache=True, nogil=True)
+def point_row(tree, body, x, n, axis, anchor, sign, row):
+    """Add ``sign`` times the gradient of ``n . x`` for a point x fixed to ``body`` to ``row`` (n,)."""
+    for j in range(len(row)):
+        if tree.above[body, j]:
+            a, o = axis[j], anchor[j]
+            rx, ry, rz = x[0] - o[0], x[1] - o[1], x[2] - o[2]
+            row[j] += sign * (
+                n[0] * (a[1] * rz - a[2] * ry)
+                + n[1] * (a[2] * rx - a[0] * rz)
+                + n[2] * (a[0] * ry - a[1] * rx)
+            )
+
+
+@njit(cache=True, nogil=True)
+def distances(tree, ends, near, pair, table, d, e):
+    """Pair distances (P,), exact below ``near`` and lower bounds above, and table heights (k,)."""
+    for i in range(len(tree.pairs)):
+        a, b = tree.pairs[i, 0], tree.pairs[i, 1]
+        pair[i] = segment_distance(
+            ends[a, 0], ends[a, 1], ends[b, 0], ends[b, 1], tree.radius[a], tree.radius[b], near, d, e
+        )[0]
+    for i in range(len(tree.table)):
+        g = tree.table[i]
+        table[i] = min(ends[g, 0, 2], ends[g, 1, 2]) - tree.radius[g]
+
+
+@njit(cache=True, nogil=True)
+def pair_row(tree, i, ends, axis, anchor, row, n, xa, xb, d, e):
+    """Distance of pair i [m] and its gradient into ``row`` (n,), closest points into xa, xb (on the axes)."""
+    a, b = tree.pairs[i, 0], tree.pairs[i, 1]
+    ra, rb = tree.radius[a], tree.radius[b]
+    gap, s, t, _ = segment_distance(ends[a, 0], ends[a, 1], ends[b, 0], ends[b, 1], ra, rb, np.inf, d, e)
+    row[:] = 0.0
+    length = gap + ra + rb
+    for k in range(3):
+        xa[k] = ends[a, 0, k] + s * d[k]
+        xb[k] = ends[b, 0, k] + t * e[k]
+        n[k] = (xb[k] - xa[k]) / length if length > 1e-9 else 0.0
+    point_row(tree, tree.geom_body[b], xb, n, axis, anchor, 1.0, row)
+    point_row(tree, tree.geom_body[a], xa, n, axis, anchor, -1.0, row)
+    return gap
+
+
+@njit(cache=True, nogil=True)
+def table_row(tree, i, ends, axis, anchor, row, n):
+    """Height of table geom i [m] and its gradient into ``row`` (n,)."""
+    g = tree.table[i]
+    k = 0 if ends[g, 0, 2] <= ends[g, 1, 2] else 1
+    n[0], n[1], n[2] = 0.0, 0.0, 1.0
+    row[:] = 0.0
+    point_row(tree, tree.geom_body[g], ends[g, k], n, axis, anchor, 1.0, row)
+    return ends[g, k, 2] - tree.radius[g]
+
+
+@njit(cache=True, nogil=True)
+def _pose_clearances(xpos, xmat, half, radius, pairs, table, near, own, low):
+    d, e = np.empty(3), np.empty(3)
+    a0, a1, b0, b1 = np.empty(3), np.empty(3), np.empty(3), np.empty(3)
+    for w in range(xpos.shape[0]):
+        best = near
+        for i in range(len(pairs)):
+            a, b = pairs[i, 0], pairs[i, 1]
+            reach = half[a] + half[b] + radius[a] + radius[b] + best
+            x = xpos[w, a, 0] - xpos[w, b, 0]
+            y = xpos[w, a, 1] - xpos[w, b, 1]
+            z = xpos[w, a, 2] - xpos[w, b, 2]
+            if x * x + y * y + z * z >= reach * reach:
+                continue
+            for k in range(3):
+                ua, ub = half[a] * xmat[w, a, 3 * k + 2], half[b] * xmat[w, b, 3 * k + 2]
+                a0[k], a1[k] = xpos[w, a, k] - ua, xpos[w, a, k] + ua
+                b0[k], b1[k] = xpos[w, b, k] - ub, xpos[w, b, k] + ub
+            best = min(best, segment_distance(a0, a1, b0, b1, radius[a], radius[b], np.inf, d, e)[0])
+        own[w] = best
+        height = np.inf
+        for i in range(len(table)):
+            g = table[i]
+            height = min(height, xpos[w, g, 2] - half[g] * abs(xmat[w, g, 8]) - radius[g])
+        low[w] = height
+
+
+@dataclass(frozen=True)
+class PoseGeometry:
+    """Clearances from recorded world poses, for training.  Made by ``Kinematics.batch``."""
+
+    half: Array
+    radius: Array
+    pairs: Array
+    table: Array
+
+    def clearances(self, geom_xpos: Array, geom_xmat: Array) -> tuple[Array, Array]:
+        """Smallest self clearance, clamped to FAR, and smallest table clearance [m].
+
+        Args:
+            geom_xpos: World positions of the columns' geoms [m], (*B, g, 3).
+            geom_xmat: World rotations, row-major, (*B, g, 9).
+
+        Returns:
+            Self and table clearance, (*B,) float64.
+
+        Raises:
+            ConfigError: If the shapes do not fit the columns or each other.
+        """
+        lead, g = geom_xpos.shape[:-2], len(self.half)
+        if geom_xpos.shape[-2:] != (g, 3) or geom_xmat.shape != (*lead, g, 9):
+            raise ConfigError(
+                f"geom_xpos {geom_xpos.shape}, geom_xmat {geom_xmat.shape}; need (*B, {g}, 3) and (*B, {g}, 9)"
+            )
+        x, m = geom_xpos.reshape(-1, g, 3), geom_xmat.reshape(-1, g, 9)
+        own, low = np.empty(len(x)), np.empty(len(x))
+        _pose_clearances(x, m, self.half, self.radius, self.pairs, self.table, FAR, own, low)
+        return own.reshape(lead), low.reshape(lead)
+
+
+@dataclass(frozen=True)
+class Kinematics:
+    """A robot's tree and scratch space for its kernels.  Not for use by two threads at once."""
+
+    tree: Tree
+    geoms: tuple[str, ...]
+    scratch: tuple[Array, ...]
+    """Body positions, rotations, world axes, anchors, segment ends."""
+    model: mujoco.MjModel
+    """The compiled MJCF of the robot, without gravity."""
+    qpos: Array
+    """(n,) address of each hardware joint in MuJoCo's positions."""
+    dof: Array
+    """(n,) address of each hardware joint in MuJoCo's velocities."""
+
+    @staticmethod
+    def from_model(robot: RobotModel) -> Kinematics:
+        """Take the kinematics out of a robot's MJCF.
+
+        Raises:
+            ConfigError: If a name is missing, a joint is no hinge, a body has two joints, or a named geom is
+                neither capsule nor sphere.
+        """
+        model = mujoco.MjModel.from_xml_string(robot.xml)
+        model.opt.gravity[:] = 0.0
+        tree, geoms, joints = _tree(model, robot)
+        b, n, g = len(tree.parent), robot.n, len(geoms)
+        scratch = (np.zeros((b, 3)), np.zeros((b, 3, 3)), np.zeros((n, 3)), np.zeros((n, 3)))
+        return Kinematics(
+            tree,
+            geoms,
+            (*scratch, np.zeros((g, 2, 3))),
+            model,
+            model.jnt_qposadr[joints].copy(),
+            model.jnt_dofadr[joints].copy(),
+        )
+
+    def place(self, q: Array) -> tuple[Array, ...]:
+        """Forward kinematics of q (n,) into the scratch space, which is returned."""
+        poses(self.tree, q, *self.scratch)
+        return self.scratch
+
+    def palm(self, q: Array) -> Array:
+        """Palm origin in the world [m], (3,)."""
+        return self.place(q)[0][self.tree.palm].copy()
+
+    def clearances(self, q: Array, *, near: float = np.inf) -> tuple[Array, Array]:
+        """Distance of every pair (P,), lower bounds above ``near``, and height of every table geom (k,) [m]."""
+        pair, table = np.empty(len(self.tree.pairs)), np.empty(len(self.tree.table))
+        distances(self.tree, self.place(q)[4], near, pair, table, np.empty(3), np.empty(3))
+        return pair, table
+
+    def rows(self, q: Array) -> tuple[Array, Array]:
+        """Gradients of ``clearances``: (P, n) and (k, n) [m/rad]."""
+        _, _, axis, anchor, ends = self.place(q)
+        tree, n = self.tree, len(self.tree.joint_body)
+        pair, table = np.empty((len(tree.pairs), n)), np.empty((len(tree.table), n))
+        v = np.empty((5, 3))
+        for i in range(len(pair)):
+            pair_row(tree, i, ends, axis, anchor, pair[i], v[0], v[1], v[2], v[3], v[4])
+        for i in range(len(table)):
+            table_row(tree, i, ends, axis, anchor, table[i], v[0])
+        return pair, table
+
+    def batch(self, columns: Sequence[str]) -> PoseGeometry:
+        """Clearances of recorded poses whose geom axis has these names (others than the robot's are ignored).
+
+        Raises:
+            ConfigError: If a geom of the robot is not among them.
+        """
+        columns = list(columns)
+        missing = [g for g in self.geoms if g not in columns]
+        if missing:
+            raise ConfigError(f"geoms {missing} are not among the recorded columns {columns}")
+        at = np.array([columns.index(g) for g in self.geoms], dtype=np.int64)
+        half, radius = np.zeros(len(columns)), np.zeros(len(columns))
+        half[at] = 0.5 * np.linalg.norm(self.tree.ends[:, 1] - self.tree.ends[:, 0], axis=-1)
+        radius[at] = self.tree.radius
+        return PoseGeometry(half, radius, at[self.tree.pairs].reshape(-1, 2), at[self.tree.table])
+
+
+def _ids(model: mujoco.MjModel, kind: mujoco.mjtObj, names: Sequence[str]) -> list[int]:
+    """MuJoCo ids of names, all of which must exist."""
+    ids = [mujoco.mj_name2id(model, kind, name) for name in names]
+    missing = [name for name, i in zip(names, ids, strict=True) if i < 0]
+    if missing:
+        raise ConfigError(f"the robot's MJCF has no {kind.name[6:].lower()} named {missing}")
+    return ids
+
+
+def _tree(model: mujoco.MjModel, robot: RobotModel) -> tuple[Tree, tuple[str, ...], Array]:
+    """The arrays of ``Tree``, the geom names in their order, MuJoCo joint ids in hardware order."""
+    joints = np.array(_ids(model, mujoco.mjtObj.mjOBJ_JOINT, robot.joints))
+    if np.any(model.jnt_type[joints] != mujoco.mjtJoint.mjJNT_HINGE) or model.nq != robot.n:
+        raise ConfigError(f"the robot's joints must all be hinges: {model.nq} positions for {robot.n} joints")
+    if model.body_jntnum.max() > 1:
+        raise ConfigError("a body of the robot has more than one joint, accepted is one")
+    names = list(dict.fromkeys([g for pair in robot.pairs for g in pair] + list(robot.table_geoms)))
+    geoms = np.array(_ids(model, mujoco.mjtObj.mjOBJ_GEOM, names), dtype=np.int64)
+    capsule, sphere = int(mujoco.mjtGeom.mjGEOM_CAPSULE), int(mujoco.mjtGeom.mjGEOM_SPHERE)
+    for name, kind in zip(names, model.geom_type[geoms], strict=True):
+        if kind not in (capsule, sphere):
+            raise ConfigError(f"geom {name} is a {mujoco.mjtGeom(kind).name}, accepted: capsule, sphere")
+    axis_of = np.array([_matrix(x)[:, 2] for x in model.geom_quat[geoms]])
+    half = np.where(model.geom_type[geoms] == capsule, model.geom_size[geoms, 1], 0.0)[:, None]
+    ends = np.stack([model.geom_pos[geoms] - half * axis_of, model.geom_pos[geoms] + half * axis_of], axis=1)
+    n, nb = robot.n, model.nbody - 1  # MuJoCo's body 0 is the world
+    hardware = {int(j): k for k, j in enumerate(joints)}
+    joint, axis, anchor, zero = np.full(nb, -1), np.zeros((nb, 3)), np.zeros((nb, 3)), np.zeros(nb)
+    above, joint_body = np.zeros((nb, n), dtype=np.bool_), np.zeros(n, dtype=np.int64)
+    parent = model.body_parentid[1:].astype(np.int64) - 1
+    for b in range(nb):
+        if parent[b] >= 0:
+            above[b] = above[parent[b]]
+        if model.body_jntnum[b + 1]:
+            j = int(model.body_jntadr[b + 1])
+            k = hardware[j]
+            joint[b], joint_body[k], above[b, k] = k, b, True
+            axis[b], anchor[b] = model.jnt_axis[j], model.jnt_pos[j]
+            zero[b] = model.qpos0[model.jnt_qposadr[j]]
+    body = model.geom_bodyid[geoms].astype(np.int64) - 1
+    if np.any(body < 0):
+        raise ConfigError("geoms of the robot must belong to a body, not to the world")
+    at = {name: k for k, name in enumerate(names)}
+    pairs = np.array([[at[a], at[b]] for a, b in robot.pairs], dtype=np.int64).reshape(-1, 2)
+    table = np.array([at[g] for g in robot.table_geoms], dtype=np.int64)
+    (palm,) = _ids(model, mujoco.mjtObj.mjOBJ_BODY, [robot.palm_body])
+    position = model.body_pos[1:].copy()
+    rotation = np.array([_matrix(x) for x in model.body_quat[1:]]).reshape(nb, 3, 3)
+    chain = (parent, position, rotation, joint, axis, anchor)
+    reach = np.array([_reach(chain, b, e, n) for b, e in zip(body, ends, strict=True)])
+    pair_reach = np.zeros((len(pairs), n))
+    for i, (a, b) in enumerate(pairs):
+        apart = above[body[a]] ^ above[body[b]]  # a joint above both moves them as one
+        pair_reach[i] = np.where(apart, np.where(above[body[a]], reach[a], reach[b]), 0.0)
+    tree = Tree(
+        parent=parent,
+        position=position,
+        rotation=rotation,
+        joint=joint.astype(np.int64),
+        axis=axis,
+        anchor=anchor,
+        zero=zero,
+        above=above,
+        joint_body=joint_body,
+        geom_body=body,
+        ends=ends,
+        radius=model.geom_size[geoms, 0].copy(),
+        pairs=pairs,
+        table=table,
+        palm=int(palm) - 1,
+        pair_reach=pair_reach,
+        table_reach=reach[table].reshape(len(table), n),
+        palm_reach=_reach(chain, int(palm) - 1, np.zeros((1, 3)), n),
+    )
+    return tree, tuple(names), joints
+
+
+def _reach(tree: tuple[Array, ...], body: int, points: Array, n: int) -> Array:
+    """Largest distance of points fixed to ``body`` from each joint's axis in any configuration [m], (n,).
+
+    From a joint's anchor to the point the links, anchor to anchor, can at most line up; the first of them
+    counts without its part along the axis, which turning the joint does not move.
+    """
+    parent, position, rotation, joint, axis, anchor = tree
+    out, length, tip, b = np.zeros(n), 0.0, points, body
+    while b >= 0:
+        if joint[b] >= 0:
+            link = tip - anchor[b]
+            out[joint[b]] = length + np.linalg.norm(link - np.outer(link @ axis[b], axis[b]), axis=-1).max()
+            length += float(np.linalg.norm(link, axis=-1).max())
+            tip = anchor[b][None]
+        tip = position[b] + tip @ rotation[b].T
+        b = int(parent[b])
+    return out
+
+
+def _matrix(quaternion: Array) -> Array:
+    """Rotation matrix of a w-x-y-z quaternion, (3, 3)."""
+    out = np.empty(9)
+    mujoco.mju_quat2Mat(out, quaternion)
+    return out.reshape(3, 3)

@@ -1,0 +1,124 @@
+"""A small arm of capsules, so that the tests of safety need nothing from sim."""
+
+import numpy as np
+import pytest
+from palmar.safety.constraints import parse
+from palmar.safety.robot import Limits, RobotModel
+
+XML = """
+<mujoco>
+  <compiler angle="radian" autolimits="true"/>
+  <worldbody>
+    <geom name="table" type="plane" size="2 2 .1"/>
+    <body name="base" pos="0 0 0">
+      <geom name="base_c0" type="capsule" size=".07" fromto="0 0 .1 0 0 .3"/>
+      <body name="l1" pos="0 0 .33">
+        <joint name="j1" axis="0 0 1" range="-2.7 2.7"/>
+        <geom name="l1_c0" type="capsule" size=".06" fromto="0 0 -.05 0 0 .02" mass="2"/>
+        <body name="l2" pos="0 0 .02" quat=".9 .1 0 .05">
+          <joint name="j2" axis="0 1 0" range="-1.7 1.7"/>
+          <geom name="l2_c0" type="capsule" size=".05" fromto="0 0 0 .03 0 .32" mass="2"/>
+          <body name="l3" pos="0 0 .34">
+            <joint name="j3" axis="0 1 0" range="-2.8 2.8" pos=".02 0 0"/>
+            <geom name="l3_c0" type="capsule" size=".045" fromto="0 0 0 0 0 .3" mass="1.5"/>
+            <body name="l4" pos="0 0 .34">
+              <joint name="j4" axis="1 0 0" range="-2.5 2.5"/>
+              <geom name="l4_c0" type="capsule" size=".04" fromto="0 0 0 0 0 .12" mass=".8"/>
+              <body name="palm" pos="0 0 .12">
+                <geom name="palm_c0" type="capsule" size=".03" fromto="0 -.03 .02 0 .03 .02" mass=".3"/>
+                <body name="f1" pos="0 .04 .05">
+                  <joint name="f1_a" axis="1 0 0" range="-.5 1.6"/>
+                  <geom name="f1_c0" type="capsule" size=".012" fromto="0 0 0 0 0 .05" mass=".05"/>
+                  <body name="f1d" pos="0 0 .05">
+                    <joint name="f1_b" axis="1 0 0" range="-.3 1.8"/>
+                    <geom name="f1_tip" type="sphere" size=".013" pos="0 0 .04" mass=".02"/>
+                    <geom name="f1d_c0" type="capsule" size=".011" fromto="0 0 0 0 0 .035" mass=".02"/>
+                  </body>
+                </body>
+                <body name="f2" pos="0 -.04 .05">
+                  <joint name="f2_a" axis="-1 0 0" range="-.5 1.6"/>
+                  <geom name="f2_c0" type="capsule" size=".012" fromto="0 0 0 0 0 .05" mass=".05"/>
+                  <body name="f2d" pos="0 0 .05">
+                    <joint name="f2_b" axis="-1 0 0" range="-.3 1.8"/>
+                    <geom name="f2_tip" type="sphere" size=".013" pos="0 0 .04" mass=".02"/>
+                  </body>
+                </body>
+              </body>
+            </body>
+          </body>
+        </body>
+      </body>
+    </body>
+  </worldbody>
+</mujoco>
+"""
+JOINTS = ("j1", "j2", "j3", "j4", "f1_a", "f1_b", "f2_a", "f2_b")
+FINGERS = (("f1_c0", "f1d_c0", "f1_tip"), ("f2_c0", "f2_tip"))
+DISTAL = ("l3_c0", "l4_c0", "palm_c0", *FINGERS[0], *FINGERS[1])
+PAIRS = (
+    *((a, b) for a in FINGERS[0] for b in FINGERS[1]),
+    *((a, b) for a in ("base_c0", "l1_c0") for b in DISTAL if b != "l3_c0"),
+    *(("l2_c0", b) for b in DISTAL[2:]),
+    ("base_c0", "l3_c0"),
+)
+
+CONSTRAINTS = """
+name: arm
+version: 1
+constraints:
+  joint_position: {margin: joint_position, params: {buffer: 0.0}, signal: state, source: measured, memory: none, runtime: hard row, budget: 0.0, unit: s}
+  joint_velocity: {margin: joint_velocity, params: {}, signal: transition, source: measured, memory: none, runtime: hard row, budget: 0.0, unit: s}
+  joint_acceleration: {margin: joint_acceleration, params: {}, signal: transition, source: measured, memory: none, runtime: hard row, budget: 0.0, unit: s}
+  joint_jerk: {margin: joint_jerk, params: {}, signal: transition, source: measured, memory: none, runtime: hard row, budget: 0.0, unit: s}
+  joint_torque: {margin: joint_torque, params: {}, signal: state, source: estimated, error: 2.0, memory: none, runtime: soft row, budget: 0.05, unit: s}
+  self_clearance: {margin: self_clearance, params: {limit: 0.005}, signal: state, source: measured, memory: none, runtime: hard row, budget: 0.05, unit: s}
+  table_clearance: {margin: table_clearance, params: {limit: 0.01}, signal: state, source: measured, memory: none, runtime: hard row, budget: 0.05, unit: s}
+  workspace: {margin: workspace, params: {lower: [-0.9, -0.9, 0.05], upper: [0.9, 0.9, 1.2]}, signal: state, source: measured, memory: none, runtime: hard row, budget: 0.0, unit: s}
+  grip_force: {margin: contact_force, params: {pair: tips, limit: 30.0}, signal: contact, source: simulation only, memory: none, runtime: monitor, budget: 0.1, unit: s}
+  dropped_object: {margin: dropped_object, params: {fall: 0.05}, signal: event, source: estimated, error: 0.01, memory: highest point of each object, runtime: monitor, budget: 0.1, unit: events}
+"""
+
+
+def _limits() -> Limits:
+    """FR3-like: a published curve of 10.3 rad/s2 on j1, of less than the brakes on j2, of 34 / 2 > 10 on j3."""
+    inf = np.inf
+    q_max = np.array([2.7, 1.7, 2.8, 2.5, 1.6, 1.8, 1.6, 1.8])
+    q_min = np.array([-2.7, -1.7, -2.8, -2.5, -0.5, -0.3, -0.5, -0.3])
+    return Limits(
+        q_min=q_min,
+        q_max=q_max,
+        v_max=np.array([2.619, 2.619, 5.259, 4.179, 6.3, 6.3, 6.3, 6.3]),
+        a_max=np.array([9.999] * 4 + [100.0] * 4),
+        j_max=np.array([4999.0] * 4 + [20000.0] * 4),
+        tau_max=np.array([87.0, 87.0, 30.0, 20.0, 1.0, 1.0, 1.0, 1.0]),
+        curve_offset=np.array([0.3, 0.2, 0.35, 0.35] + [0.0] * 4),
+        curve_two_a=np.array([12.0, 5.17, 34.0, 11.0] + [inf] * 4),
+        curve_q_up=q_max + np.array([0.0064, 0.0081, 0.0036, 0.004] + [0.0] * 4),
+        curve_q_low=q_min - np.array([0.0064, 0.0081, 0.0036, 0.004] + [0.0] * 4),
+    )
+
+
+@pytest.fixture(scope="session")
+def robot() -> RobotModel:
+    return RobotModel(
+        name="small",
+        joints=JOINTS,
+        n_arm=4,
+        limits=_limits(),
+        xml=XML,
+        palm_body="palm",
+        tip_geoms=("f1_tip", "f2_tip"),
+        pairs=PAIRS,
+        table_geoms=("l2_c0", *DISTAL),
+        home=np.array([0.0, 0.4, 1.2, 0.0, 0.0, 0.1, 0.0, 0.1]),
+    )
+
+
+@pytest.fixture(scope="session")
+def text() -> str:
+    return CONSTRAINTS
+
+
+@pytest.fixture(scope="session")
+def constraints(robot):
+    return parse(CONSTRAINTS, robot.limits)
