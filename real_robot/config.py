@@ -16,7 +16,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class TwinConfig:
-    """How imperfect the simulated hardware is.  Defaults: FR3 encoders, LEAP's 0.088 degree steps stay below noise."""
+    """How imperfect the simulated hardware is."""
 
     q_noise: float = 2e-5
     """Standard deviation of a joint position [rad]."""
@@ -74,6 +74,7 @@ class RunConfig:
     period: float = 0.001
     bundle: str = ""
     instruction: str = ""
+    task: str = "lift"
     blocks: tuple[dict[str, Any], ...] = ()
     """The blocks on the table, as the task describes them."""
     domain: int = 0

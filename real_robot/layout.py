@@ -23,6 +23,7 @@ def control_layout(d: Description) -> Layout:
     chunk = [
         ("seq", "i8"),
         ("received", "f8"),
+        ("sent", "f8"),
         ("count", "i8"),
         ("t", "f8", (MAX_CHUNK,)),
         ("q", "f8", (MAX_CHUNK, n)),
@@ -35,7 +36,8 @@ def control_layout(d: Description) -> Layout:
         ("index", "i8"), ("t", "f8"), ("state", "i8"), ("reason", NAME), ("changed", "i8"), ("edit", "f8"),
         ("active", "u8"), ("margins", "f8", (k,)), ("compute_s", "f8"), ("chunk", "i8"), ("chunk_age", "f8"),
         ("read_seq", "i8"), ("read_t", "f8"),
-        ("q", "f8", (n,)), ("qd", "f8", (n,)), ("tau", "f8", (n,)), ("intended", "f8", (n,)), ("u", "f8", (n,)),
+        ("q", "f8", (n,)), ("qd", "f8", (n,)), ("tau", "f8", (n,)), ("intended", "f8", (n,)),
+        ("u", "f8", (n,)), ("ud", "f8", (n,)), ("udd", "f8", (n,)), ("uddd", "f8", (n,)),
     ]  # fmt: skip
     counters = [
         ("beat", "i8"), ("ready", "i8"), ("realtime", "i8"), ("missed", "i8"), ("late_max", "f8"),

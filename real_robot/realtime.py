@@ -21,6 +21,8 @@ class Beat:
     """Periods that began or ended too late to keep their deadline."""
     late_max: float = 0.0
     """Largest wake-up delay [s]."""
+    late: float = 0.0
+    """The last one [s]."""
     _next: float = 0.0
 
     def start(self) -> None:
@@ -38,9 +40,9 @@ class Beat:
         now = time.monotonic()
         while now < self._next:
             now = time.monotonic()
-        late = now - self._next
-        self.late_max = max(self.late_max, late)
-        skipped = int(late / self.period)
+        self.late = now - self._next
+        self.late_max = max(self.late_max, self.late)
+        skipped = int(self.late / self.period)
         self.missed += skipped
         self._next += (1 + skipped) * self.period
         return now, skipped

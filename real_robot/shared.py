@@ -27,7 +27,7 @@ MAGIC = b"PALMARSM"
 VERSION = 1
 HEADER_SIZE = 8192
 _HEADER = struct.Struct("<8sIIQII")
-"""Magic, version, CRC of the description, size of the file, length of the description, process of the owner."""
+"""Magic, version, CRC of the description, size of the file, length of the description, owner's process id."""
 READ_TRIES = 50
 
 

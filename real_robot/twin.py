@@ -17,7 +17,7 @@ import numpy as np
 
 from palmar.real_robot import realtime, shared
 from palmar.real_robot.config import RunConfig, TwinConfig
-from palmar.real_robot.layout import LAYOUTS, twin_layout
+from palmar.real_robot.layout import twin_layout
 from palmar.real_robot.process import Stopping, begin
 from palmar.safety.types import CONTACT_PAIRS, ConfigError
 from palmar.sim.latency import Tracker, TrackerConfig
@@ -32,8 +32,16 @@ DT = 0.001
 
 
 def open_memory(path: Path, run: RunConfig, model: mujoco.MjModel) -> shared.SharedMap:
-    """The twin's shared file, made for ``run`` and the world ``model``."""
+    """The twin's shared file, made for ``run`` and the world ``model``.
+
+    Raises:
+        ConfigError: If the world's step is not ``DT`` or it has actuators besides the robot's.
+    """
     robot = run.robot_model()
+    if model.opt.timestep != DT or model.nu != robot.n:
+        raise ConfigError(
+            f"the twin needs a step of {DT} s and {robot.n} actuators, got {model.opt.timestep} and {model.nu}"
+        )
     nstate = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_INTEGRATION)
     sizes = (model.nq, model.nv, nstate)
     description = shared.Description(
@@ -153,7 +161,7 @@ class Twin:
 
     def _record(self, now: float, tracked: np.ndarray) -> None:
         r, step = self._ring.record, self.step_index - 1
-        r["step"], r["t"], r["command_seq"], r["ctrl"] = step, now, self._command_seq, self.ctrl
+        r["step"], r["t"], r["command_seq"], r["ctrl"] = step, now, self._command_seq, self.data.ctrl
         r["has_state"] = step % self.config.state_every == 0
         if r["has_state"]:
             r["qpos"], r["qvel"] = self.data.qpos, self.data.qvel
@@ -194,7 +202,6 @@ class _Addresses:
 def run_twin(run: RunConfig, stopping: Stopping, log: logging.Logger) -> None:
     """Simulate until told to stop."""
     model = mujoco.MjModel.from_xml_string(run.scene)
-    model.opt.timestep = DT
     memory = open_memory(Path(run.twin_memory), run, model)
     try:
         twin = Twin(run, model, memory, rng=np.random.default_rng(run.seed))

@@ -74,7 +74,7 @@ class TwinRobot:
         self._send(self._command.record["q"].copy(), time.monotonic(), active=0)
 
     def recover(self) -> None:
-        """Clear the hardware's fault, as Franka's ``automaticErrorRecovery``; the next command is followed."""
+        """Clear the hardware's fault (Franka's ``automaticErrorRecovery``); the next command is followed."""
         self._recover += 1
         state = self._state.read()
         q = state["q"] if state is not None else self.model.home

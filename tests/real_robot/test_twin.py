@@ -19,7 +19,6 @@ from palmar.safety.types import Command, ConfigError
 def world(tmp_path):
     run = toy.run_config(tmp_path)
     model = mujoco.MjModel.from_xml_string(run.scene)
-    model.opt.timestep = DT
     memory = open_memory(Path(run.twin_memory), run, model)
     twin = Twin(run, model, memory, rng=np.random.default_rng(0))
     driver = TwinRobot(toy.robot(), Path(run.twin_memory))
@@ -56,7 +55,7 @@ def test_the_watchdog_holds_after_twenty_missed_commands_until_recovered(world):
     run, _, memory, twin, driver = world
     with pytest.raises(DriverError, match="no state"):
         driver.read()
-    for k in range(30):
+    for _ in range(30):
         twin.step(time.monotonic())
     driver.read()
     assert driver.fault == ""  # it waits for its first command without complaint

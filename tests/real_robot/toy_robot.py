@@ -18,7 +18,7 @@ from palmar.real_robot.config import RunConfig, TwinConfig
 from palmar.safety.robot import Limits, RobotModel
 
 ROBOT = """
-<mujoco model="toy"><option timestep="0.005"/>
+<mujoco model="toy"><option timestep="0.001"/>
 <worldbody>
   <geom name="table" type="box" size="1 1 0.02" pos="0 0 -0.02"/>
   <body name="upper" pos="0 0 0.4" gravcomp="1"><joint name="shoulder" axis="0 1 0" range="-2 2" damping="1"/>

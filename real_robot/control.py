@@ -1,0 +1,287 @@
+"""The control process: filter and driver at 1 kHz, alone in its interpreter; no ROS, no torch.
+
+It owns the shared file that joins it to the bridge.  Whoever else dies or hangs, it brings the robot to a
+hold; if it dies itself, the hardware's own watchdog does.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from palmar.real_robot import realtime, shared
+from palmar.real_robot.config import RunConfig
+from palmar.real_robot.drivers.twin import DriverError, TwinRobot
+from palmar.real_robot.layout import STATES, control_layout
+from palmar.real_robot.process import Stopping, Watch, begin
+from palmar.safety.constraints import ConstraintSet
+from palmar.safety.filter import Filter, FilterConfig
+from palmar.safety.robot import RobotModel
+from palmar.safety.types import Chunk, Command, CommandRefused, State, Verdict
+from palmar.sim.interface import RobotState
+
+START_TIMEOUT = 10.0
+"""How long to wait for the hardware's first state [s]."""
+STOP_TIMEOUT = 2.0
+"""How long the controlled stop at the end may take [s]."""
+WARM_UP = 20
+"""Ticks computed, and not sent, before the first: compiles and touches everything."""
+
+
+class Control:
+    """One robot, one filter, one shared file; ``tick`` once per period."""
+
+    def __init__(
+        self, run: RunConfig, driver: TwinRobot, memory: shared.SharedMap, filter_: Filter, log: logging.Logger
+    ):
+        self.run, self.driver, self.filter, self.log = run, driver, filter_, log
+        self.names = memory.description.constraints
+        self.blocks, self._ring = memory.blocks, memory.rings["ticks"]
+        self.watch, self.latencies = Watch(), []
+        self.verdict: Verdict | None = None
+        self._index = self._refused = self._chunks = self._driver_errors = self._missed = 0
+        self._refusal, self._late_max, self._held, self._lost_at = "", 0.0, 0.0, 0.0
+        self._versions = {"chunk": 0, "request": 0, "policy": 0}
+        self._counts = {"stop": 0, "reset": 0, "estop": 0}
+        self._external = ""
+        self._chunk: Any = None
+        self._chunk_used = True
+        self._worst = np.full(len(self.names), np.inf)
+        self._state: RobotState | None = None
+        self._fault = ""
+
+    def start(self) -> None:
+        """Wait for the hardware, compile, and take its pose as the first command.
+
+        Raises:
+            DriverError: If no state arrives in time.
+        """
+        end = time.monotonic() + START_TIMEOUT
+        while self._state is None:
+            try:
+                self._state = self.driver.read()
+            except DriverError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.01)
+        self._warm_up(self._state)
+        self._state = self.driver.read()
+        self.filter.start(self._state)
+
+    def _warm_up(self, state: RobotState) -> None:
+        self.filter.start(state)
+        for k in range(WARM_UP):
+            moment = state.t + k * self.run.period
+            self.filter.tick(RobotState(moment, state.seq + k, state.q, state.qd, state.tau), moment)
+
+    def tick(self, now: float, skipped: int, late: float) -> Verdict:
+        """One period: requests, deaths, chunks in; state in; filter; command and record out."""
+        self._missed += skipped
+        self._late_max = max(self._late_max, late)
+        self._heed_deaths(now)
+        self._heed_requests()
+        self._heed_chunk()
+        state = self._read()
+        command, verdict = self.filter.tick(state, now)
+        self._write(command)
+        self._note(now, state, command, verdict)
+        self.verdict = verdict
+        return verdict
+
+    def _heed_deaths(self, now: float) -> None:
+        for name in self.watch.dead():
+            self.log.error("%s died: hold", name)
+            self._lost_at = now
+            self.filter.hold(f"{name}_died")
+        if (policy := self._changed("policy")) is not None and not self.watch.add("policy", int(policy["pid"])):
+            self.filter.hold("policy_died")
+
+    def _heed_requests(self) -> None:
+        """Operator's stop, emergency stop and reset by counter; the bridge's own hold by level."""
+        r = self._changed("request")
+        if r is None:
+            return
+        if self.watch.watching("bridge") != int(r["pid"]):
+            self.watch.add("bridge", int(r["pid"]))
+        for name, act in (("estop", self._stop), ("stop", self._stop), ("reset", self._reset)):
+            if int(r[name]) != self._counts[name]:
+                self._counts[name] = int(r[name])
+                act("operator_" + name)
+        external = r["reason"].decode() if r["hold"] else ""
+        if external and external != self._external:
+            self.log.error("hold for %s", external)
+        self._external = external
+
+    def _stop(self, reason: str) -> None:
+        self.log.warning("stop: %s", reason)
+        self.filter.stop(reason)
+
+    def _reset(self, reason: str) -> None:
+        self.log.warning("reset by the operator")
+        if self._fault:
+            self.driver.recover()
+            self._fault = ""
+        self.filter.reset()
+
+    def _heed_chunk(self) -> None:
+        if self._external:
+            self.filter.hold(self._external)
+        c = self._changed("chunk")
+        if c is None or self._external:
+            return
+        h = int(c["count"])
+        chunk = Chunk(q=c["q"][:h], t=c["t"][:h], seq=int(c["seq"]), received=float(c["received"]))
+        try:
+            self.filter.offer(chunk)
+        except CommandRefused as error:
+            self._refused += 1
+            self._refusal = str(error)[:48]
+            return
+        self._chunk, self._chunk_used, self._chunks = c, False, self._chunks + 1
+
+    def _changed(self, name: str) -> np.void | None:
+        """The block if it was written since the last look; a block torn for good is as good as none."""
+        block = self.blocks[name]
+        version = block.version
+        if version == self._versions[name] or version % 2:
+            return None
+        try:
+            value = block.read()
+        except shared.TornRead:
+            return None
+        self._versions[name] = version
+        return value
+
+    def _read(self) -> RobotState:
+        """The newest state, or the previous one again with its old stamp: the filter judges its age."""
+        try:
+            self._state = self.driver.read()
+        except DriverError:
+            self._driver_errors += 1
+        assert self._state is not None
+        return self._state
+
+    def _write(self, command: Command) -> None:
+        try:
+            self.driver.write(command)
+        except DriverError as error:
+            self._driver_errors += 1
+            if not self._fault:
+                self._fault = str(error)
+                self._stop(self._fault)
+
+    def _note(self, now: float, state: RobotState, command: Command, verdict: Verdict) -> None:
+        """Publish the state block every tick and append to the ring."""
+        if verdict.state is not State.RUN:
+            self._held += self.run.period
+        if not self._chunk_used and verdict.state is State.RUN and len(self.latencies) < 200_000:
+            self._chunk_used = True
+            self.latencies.append(time.monotonic() - float(self._chunk["sent"]))
+        self._index += 1
+        ring = self._ring.record
+        self._fill(ring, now, state, command, verdict)
+        np.minimum(self._worst, ring["margins"], out=self._worst)
+        self._ring.push()
+        block = self.blocks["state"].record
+        for name in ring.dtype.names:
+            block[name] = ring[name]
+        block["beat"], block["ready"], block["realtime"] = self._index, 1, realtime.is_realtime()
+        block["missed"], block["late_max"], block["chunks"] = self._missed, self._late_max, self._chunks
+        block["refused"], block["refusal"], block["driver_errors"] = self._refused, self._refusal, self._driver_errors
+        block["dropped"], block["lost_at"], block["held_s"] = self._ring.dropped, self._lost_at, self._held
+        block["worst"] = self._worst
+        self.blocks["state"].write()
+
+    def _fill(self, r: Any, now: float, state: RobotState, command: Command, verdict: Verdict) -> None:
+        sent = self.filter.sent
+        r["index"], r["t"], r["state"], r["reason"] = self._index, now, STATES.index(verdict.state), verdict.reason
+        r["changed"], r["edit"], r["compute_s"] = verdict.changed, verdict.edit, verdict.compute_s
+        r["active"] = sum(1 << k for k, name in enumerate(self.names) if name in verdict.active)
+        r["margins"] = [verdict.margins.get(name, np.nan) for name in self.names]
+        r["chunk"] = int(self._chunk["seq"]) if self._chunk is not None else -1
+        r["chunk_age"] = now - float(self._chunk["received"]) if self._chunk is not None else np.inf
+        r["read_seq"], r["read_t"] = state.seq, state.t
+        r["q"], r["qd"], r["tau"], r["intended"] = state.q, state.qd, state.tau, sent.intended
+        r["u"], r["ud"], r["udd"], r["uddd"] = command.q, sent.ud, sent.udd, sent.uddd
+
+    def finish(self, beat: realtime.Beat) -> None:
+        """Controlled stop, then let the hardware hold."""
+        self.filter.stop("shutdown")
+        end = time.monotonic() + STOP_TIMEOUT
+        while time.monotonic() < end:
+            now, skipped = beat.wait()
+            if self.tick(now, skipped, 0.0).state is State.LATCHED:
+                break
+        else:
+            self.log.error("no standstill within %.1f s", STOP_TIMEOUT)
+        self.driver.stop("shutdown")
+
+    def summary(self) -> dict[str, Any]:
+        """What happened, in numbers."""
+        ms = 1e3 * np.array(self.latencies) if self.latencies else np.array([np.nan])
+        return {
+            "ticks": self._index,
+            "missed": self._missed,
+            "late_max_ms": 1e3 * self._late_max,
+            "chunks": self._chunks,
+            "refused": self._refused,
+            "driver_errors": self._driver_errors,
+            "held_s": self._held,
+            "chunk_to_robot_p50_ms": float(np.percentile(ms, 50)),
+            "chunk_to_robot_p99_ms": float(np.percentile(ms, 99)),
+            "worst_margin": {n: float(w) for n, w in zip(self.names, self._worst, strict=True)},
+            "realtime": realtime.is_realtime(),
+            "dropped_records": self._ring.dropped,
+        }
+
+
+def open_memory(run: RunConfig, robot: RobotModel, constraints: ConstraintSet) -> shared.SharedMap:
+    """The control process's shared file."""
+    description = shared.Description(
+        kind="control", robot=robot.hash(), joints=robot.joints, objects=run.objects, constraints=constraints.names
+    )
+    return shared.create(Path(run.control_memory), description, control_layout(description))
+
+
+def run_control(run: RunConfig, stopping: Stopping, log: logging.Logger) -> dict[str, Any]:
+    """Control until told to stop; the summary, which is also written to ``control.json`` of the run's folder."""
+    robot = run.robot_model()
+    constraints = run.constraint_set(robot)
+    driver = TwinRobot(robot, Path(run.twin_memory), timeout=START_TIMEOUT)
+    filter_ = Filter(robot, constraints, FilterConfig(**run.filter), mode=run.mode)
+    memory = open_memory(run, robot, constraints)
+    try:
+        control = Control(run, driver, memory, filter_, log)
+        control.start()
+        log.info("control of %s: %s", robot.name, realtime.go_realtime(run.priority))
+        realtime.freeze_collector()
+        beat = realtime.Beat(run.period)
+        beat.start()
+        while not stopping:
+            now, skipped = beat.wait()
+            control.tick(now, skipped, beat.late)
+        control.finish(beat)
+        summary = control.summary()
+        (Path(run.run_dir) / "control.json").write_text(json.dumps(summary, indent=1))
+        log.info("stopped: %s", {k: v for k, v in summary.items() if k != "worst_margin"})
+        return summary
+    finally:
+        driver.close()
+        memory.close()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the control process of ``--config FILE``."""
+    run, log = begin("control", argv)
+    run_control(run, Stopping(), log)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

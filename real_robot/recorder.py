@@ -1,0 +1,182 @@
+"""The recorder: drains the rings of control process and twin into one rollout file; no ROS.
+
+Slow or full disks cost records, which the rings count, never a control period.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from palmar.real_robot import shared
+from palmar.real_robot.config import RunConfig
+from palmar.real_robot.layout import LAYOUTS, STATES
+from palmar.real_robot.process import Stopping, begin
+from palmar.rollouts.header import RolloutHeader
+from palmar.rollouts.record import RolloutWriter
+from palmar.rollouts.replay import fingerprint
+from palmar.safety.types import Chunk, Verdict
+
+EVERY = 0.02
+"""Time between two looks at the rings [s]."""
+FIRST_STATE = 30.0
+"""How long to wait for the twin's first step [s]."""
+PHYSICS_DT = 0.001
+
+
+class Recorder:
+    """From records in shared memory to messages in a file."""
+
+    def __init__(self, run: RunConfig, twin: shared.SharedMap, path: Path, log: logging.Logger):
+        self.run, self.twin, self.log = run, twin, log
+        self.names = run.constraint_set(run.robot_model()).names
+        self.control: shared.SharedMap | None = None
+        self._chunk_version = 0
+        first = self._first()
+        self.writer = RolloutWriter(path, self._header(float(first["t"][0])))
+        self._put_physics(first)
+
+    def _first(self) -> np.ndarray:
+        end = time.monotonic() + FIRST_STATE
+        while not len(self.twin.rings["physics"]):
+            if time.monotonic() > end:
+                raise shared.SharedMemoryError(f"the twin made no step within {FIRST_STATE} s")
+            time.sleep(EVERY)
+        return self.twin.rings["physics"].drain()
+
+    def _header(self, t0: float) -> RolloutHeader:
+        run, now = self.run, time.monotonic()
+        model = mujoco.MjModel.from_xml_string(run.scene)
+        start = self.twin.blocks["start"].read()
+        assert start is not None
+        return RolloutHeader(
+            task=run.task,
+            instruction=run.instruction,
+            robot=run.robot_model(),
+            constraints=run.constraints,
+            control_dt=run.period,
+            t0=t0,
+            wall_start_ns=time.time_ns() - round((now - t0) * 1e9),
+            objects=run.objects,
+            engine="mujoco",
+            versions={name: _version(name) for name in ("mujoco", "numpy", "palmar", "ros-rclpy")},
+            seed=run.seed,
+            noise_seeds={"twin": run.seed},
+            config={k: v for k, v in vars(run).items() if k not in ("robot", "scene", "twin", "constraints")}
+            | {"twin": vars(run.twin)},
+            physics_dt=PHYSICS_DT,
+            model_xml=run.scene,
+            model_hash=fingerprint(model),
+            state0=np.array(start["state"]),
+        )
+
+    def drain(self) -> int:
+        """Write everything there is; how many records."""
+        count = self._put_physics(self.twin.rings["physics"].drain())
+        if self.control is None and Path(self.run.control_memory).exists():
+            robot = self.run.robot_model().hash()
+            self.control = shared.attach(Path(self.run.control_memory), LAYOUTS, kind="control", robot=robot)
+        if self.control is None:
+            return count
+        self._put_chunk(self.control.blocks["chunk"])
+        return count + self._put_ticks(self.control.rings["ticks"].drain())
+
+    def _put_physics(self, records: np.ndarray) -> int:
+        w = self.writer
+        for r in records:
+            step, t = int(r["step"]), float(r["t"])
+            w.physics(step, r["ctrl"])
+            if r["has_state"]:
+                w.state(step + 1, r["qpos"], r["qvel"])
+            if r["has_contact"]:
+                w.contact(t, r["contact"])
+            for k in np.flatnonzero(r["tracked"]):
+                w.object_pose(t, self.run.objects[k], r["position"][k], r["quaternion"][k])
+        return len(records)
+
+    def _put_ticks(self, records: np.ndarray) -> int:
+        w = self.writer
+        for r in records:
+            t = float(r["t"])
+            w.joint_state(t, r["q"], r["qd"], r["tau"])
+            w.intended(t, r["intended"])
+            w.command(t, r["u"], r["ud"], r["udd"], r["uddd"])
+            w.verdict(t, self._verdict(r))
+        return len(records)
+
+    def _verdict(self, r: Any) -> Verdict:
+        active = int(r["active"])
+        return Verdict(
+            state=STATES[int(r["state"])],
+            reason=r["reason"].decode(),
+            changed=bool(r["changed"]),
+            edit=float(r["edit"]),
+            active=tuple(name for k, name in enumerate(self.names) if active >> k & 1),
+            margins=dict(zip(self.names, r["margins"].tolist(), strict=True)),
+            compute_s=float(r["compute_s"]),
+        )
+
+    def _put_chunk(self, block: shared.Block) -> None:
+        """The newest chunk; a policy faster than ``EVERY`` is thinned out."""
+        if block.version == self._chunk_version:
+            return
+        try:
+            c = block.read()
+        except shared.TornRead:
+            return
+        self._chunk_version, h = block.version, int(c["count"])
+        if h:
+            self.writer.chunk(Chunk(q=c["q"][:h], t=c["t"][:h], seq=int(c["seq"]), received=float(c["received"])))
+
+    def finish(self) -> None:
+        """Drain what is left, say how the run ended, close the file."""
+        while self.drain():
+            pass
+        dropped = {"physics": self.twin.rings["physics"].dropped}
+        if self.control is not None:
+            dropped["ticks"] = self.control.rings["ticks"].dropped
+        path = Path(self.run.run_dir) / "result.json"
+        result = json.loads(path.read_text()) if path.exists() else {}
+        self.writer.finish(success=result.pop("success", None), detail={**result, "dropped": dropped})
+        self.writer.close()
+        self.log.info("closed %s, dropped %s", self.writer.path, dropped)
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "none"
+
+
+def run_recorder(run: RunConfig, stopping: Stopping, log: logging.Logger) -> None:
+    """Record until told to stop."""
+    os.nice(5)
+    robot = run.robot_model().hash()
+    twin = shared.wait_attach(Path(run.twin_memory), LAYOUTS, kind="twin", robot=robot, timeout=FIRST_STATE)
+    recorder = Recorder(run, twin, Path(run.run_dir) / "rollout.mcap", log)
+    log.info("recording to %s", recorder.writer.path)
+    while not stopping:
+        time.sleep(EVERY)
+        recorder.drain()
+    recorder.finish()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the recorder of ``--config FILE``."""
+    run, log = begin("recorder", argv)
+    run_recorder(run, Stopping(), log)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
