@@ -53,7 +53,11 @@ class VectorEnv:
             clearance=clearance if constraints is not None else None,
         )  # fmt: skip
         self.io = task.io(robot, num_envs, nthread=nthread)
-        self.obs_dim, self.action_dim, self.max_steps = self.io.obs_dim, self.io.action_dim, task.config.max_steps
+        self.obs_dim, self.action_dim, self.max_steps = (
+            self.io.obs_dim,
+            self.io.action_dim,
+            task.config.max_steps,
+        )
         self.constraint_names = constraints.names if constraints is not None else ()
         self.substeps = round(1 / (task.config.rate * self.engine.dt))
         self._period = self.substeps * self.engine.dt
@@ -90,7 +94,9 @@ class VectorEnv:
         if action.shape != (self.num_envs, self.action_dim):
             raise CommandRefused(f"action has shape {action.shape}, need {(self.num_envs, self.action_dim)}")
         if not np.isfinite(action).all():
-            raise CommandRefused(f"action of environment {int(np.argwhere(~np.isfinite(action))[0, 0])} is not finite")
+            raise CommandRefused(
+                f"action of environment {int(np.argwhere(~np.isfinite(action))[0, 0])} is not finite"
+            )
         samples = self.engine.advance(*self._commands(self.io.joint_target(action)))
         self._t += self._period
         self._age += 1
@@ -121,7 +127,9 @@ class VectorEnv:
         dt, limits = self.engine.dt, self.robot.limits
         out = np.empty((4, self.substeps, *target.shape))
         for s in range(self.substeps):
-            r, rd = tracking.interpolate(start, target, phase=(s + 1) / (self.substeps + 1e-9), period=self._period)
+            r, rd = tracking.interpolate(
+                start, target, phase=(s + 1) / (self.substeps + 1e-9), period=self._period
+            )
             x = tracking.toward(self._u, self._ud, r, rd)
             x = tracking.box_limited(x, self._udd, self._ud, limits=limits, dt=dt)
             out[3, s] = (x - self._udd) / dt

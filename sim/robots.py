@@ -72,7 +72,11 @@ def _collision_geoms(model: mujoco.MjModel) -> list[int]:
 def _table_geoms(model: mujoco.MjModel) -> tuple[str, ...]:
     """Links that move relative to the table: all but the arm's first two."""
     fixed = {"fr3_link0", "fr3_link1"}
-    return tuple(model.geom(g).name for g in _collision_geoms(model) if model.body(model.geom_bodyid[g]).name not in fixed)
+    return tuple(
+        model.geom(g).name
+        for g in _collision_geoms(model)
+        if model.body(model.geom_bodyid[g]).name not in fixed
+    )
 
 
 def _self_pairs(model: mujoco.MjModel) -> tuple[tuple[str, str], ...]:
@@ -87,7 +91,7 @@ def _self_pairs(model: mujoco.MjModel) -> tuple[tuple[str, str], ...]:
 
 
 def _apart(model: mujoco.MjModel, a: int, b: int) -> bool:
-    """Whether two bodies can collide: see ``NEVER`` for why others cannot."""
+    """Whether two bodies can collide; neighbours in the chain and a finger with itself cannot."""
     first, second = model.body(a).name, model.body(b).name
     hand_a, hand_b = not first.startswith("fr3"), not second.startswith("fr3")
     if hand_a and hand_b:
@@ -99,7 +103,12 @@ def _apart(model: mujoco.MjModel, a: int, b: int) -> bool:
 
 
 def _fingers_apart(first: str, second: str) -> bool:
-    """Links of different fingers from the middle phalanx on; a finger cannot reach its own palm side."""
+    """Links of different fingers, one of them from the middle phalanx on (knuckles turn beside each other);
+    of the links only the last reaches the palm."""
     distal = ("_md", "_ds", "th_px", "th_ds")
     one, two = first.split("_")[0], second.split("_")[0]
-    return one != two and all(any(body.endswith(d) for d in distal) for body in (first, second))
+    if "palm" in (one, two):
+        return first.endswith("_ds") or second.endswith("_ds")
+    if one == two:
+        return False
+    return any(any(body.endswith(d) for d in distal) for body in (first, second))

@@ -56,9 +56,9 @@ class Grasp:
     yaw: float
     """World yaw of the grasp axis that suits a block straight ahead [rad]; use the nearest of four."""
     open: dict[str, float]
-    """Joint targets with the tips 30 mm away from the faces [rad]."""
+    """Joint targets with the tips about 22 mm away from the faces [rad]."""
     close: dict[str, float]
-    """Joint targets with the tips 15 mm inside them: the squeeze [rad]."""
+    """Joint targets with the tips about 18 mm inside them: the squeeze [rad]."""
 
 
 def _hand(*q: float) -> dict[str, float]:
@@ -68,18 +68,18 @@ def _hand(*q: float) -> dict[str, float]:
 
 # fmt: off
 GRASP = Grasp(
-    palm_pos=(0.0452, 0.0116, 0.0729),
-    palm_quat=(0.929, -0.0499, 0.3613, 0.0622),
-    yaw=2.094,
-    open=_hand(-0.2979, -0.1639, 0.3995, 2.0186, -0.2528, -0.156, 0.458, 2.0133,
-               1.4667, 0.9988, 1.8548, 0.7556, 1.2152, 0.5303, 0.2856, 0.7338),
-    close=_hand(-0.2765, 0.2082, 1.6541, 0.9414, -0.1343, 0.9064, 1.759, 0.7956,
-                1.4667, 0.9988, 1.8548, 0.7556, 1.1745, 0.3146, 0.9267, 0.4334),
+    palm_pos=(0.0412, 0.0295, 0.0730),
+    palm_quat=(0.8869, -0.1766, 0.3900, 0.1736),
+    yaw=1.571,
+    open=_hand(-0.309, 0.416, 0.257, 2.037, -0.309, 0.541, 0.847, 1.615,
+              2.225, -0.27, 0.776, 0.563, 1.27, -0.016, 0.497, 0.465),
+    close=_hand(-0.309, 0.398, 1.392, 1.278, -0.139, 0.875, 1.782, 0.533,
+               2.225, -0.27, 0.776, 0.563, 1.385, 0.002, 1.145, -0.015),
 )
 # fmt: on
-"""Found by ``sim.tasks.grasp_search``: links of the hand stay 5 mm apart, open and closed."""
+"""Least squares as in ``sim.tasks.grasp_search``; links stay 4 mm apart at any mix of open and closed fingers."""
 
-HOME_ARM = (-0.1111, 0.358, -0.0523, -1.8704, 0.5573, 1.5644, 0.5151)
+HOME_ARM = (0.0972, 0.1787, -0.2716, -2.1094, 0.7153, 1.8373, 0.5014)
 HOME = dict(zip(ARM_JOINTS, HOME_ARM, strict=True)) | GRASP.open
 """Joint name to rest position [rad]: open hand 12 cm above the grasp of a block at (0.5, 0, 0.025) m."""
 

@@ -90,7 +90,15 @@ class MujocoEngine:
         b = self.batch
         b.forward()
         return self._measurement(
-            b.time.copy(), b.qpos, b.qvel, b.xpos, b.geom_xpos, b.geom_xmat, b.sensordata, b.actuator_force, self._sent
+            b.time.copy(),
+            b.qpos,
+            b.qvel,
+            b.xpos,
+            b.geom_xpos,
+            b.geom_xmat,
+            b.sensordata,
+            b.actuator_force,
+            self._sent,
         )
 
     def advance(self, u: Array, ud: Array, udd: Array, uddd: Array) -> Measurement:
@@ -117,7 +125,9 @@ class MujocoEngine:
         i = self._obj[:, None]
         return qpos[..., i + np.arange(3)], qpos[..., i + np.arange(3, 7)]
 
-    def _measurement(self, t, qpos, qvel, xpos, geom_xpos, geom_xmat, sensordata, actuator_force, sent) -> Measurement:
+    def _measurement(
+        self, t, qpos, qvel, xpos, geom_xpos, geom_xmat, sensordata, actuator_force, sent
+    ) -> Measurement:
         position, quaternion = self._object_poses(qpos)
         lead = t.shape
         if self._clearance and geom_xpos is not None:

@@ -60,7 +60,7 @@ class LiftConfig:
     """Smallest distance between block centres at the start [m]."""
     region: tuple[float, float] = (0.16, 0.30)
     """Size of the area blocks start in, around (0.5, 0) [m]."""
-    friction: tuple[float, float] = (0.6, 1.2)
+    friction: tuple[float, float] = (0.7, 1.3)
     """Sliding friction of tips and blocks, drawn per world."""
     mass: tuple[float, float] = (0.05, 0.2)
     """Mass of a block, drawn per world [kg]."""
@@ -72,7 +72,9 @@ class LiftConfig:
         for name in ("friction", "mass"):
             low, high = getattr(self, name)
             if not 0 < low <= high:
-                raise ConfigError(f"lift.{name} must be an increasing pair of positive numbers, got {(low, high)}")
+                raise ConfigError(
+                    f"lift.{name} must be an increasing pair of positive numbers, got {(low, high)}"
+                )
         for name in ("max_steps", "rate", "height", "hold", "spacing"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"lift.{name} must be positive, got {getattr(self, name)}")
@@ -92,11 +94,15 @@ def ground(instruction: str, blocks: tuple[Block, ...] = BLOCKS) -> int:
         raise UnknownInstruction(f"unknown words {strange} in {instruction!r}; known: {known}")
     wanted = [w for w in words if w in known and _NOUNS.get(w, w) is not None]
     fits = [
-        k for k, b in enumerate(blocks) if all(w in b.name.split("_") or _NOUNS.get(w) in b.name.split("_") for w in wanted)
+        k
+        for k, b in enumerate(blocks)
+        if all(w in b.name.split("_") or _NOUNS.get(w) in b.name.split("_") for w in wanted)
     ]
     if len(fits) != 1 or not wanted:
         found = [blocks[k].name.replace("_", " ") for k in fits] or "no block"
-        raise UnknownInstruction(f"{instruction!r} names {found}; say one of {[b.name.replace('_', ' ') for b in blocks]}")
+        raise UnknownInstruction(
+            f"{instruction!r} names {found}; say one of {[b.name.replace('_', ' ') for b in blocks]}"
+        )
     return fits[0]
 
 
@@ -174,13 +180,17 @@ class LiftIO:
         """
         b = np.arange(self.batch)
         self.hand = hand = self.kinematics.hand(q)
-        self._q = q
         block, axes = position[b, target], matrix(quaternion[b, target])
         tips = hand.tips - block[:, None]
-        gaps = surface_distance(tips @ axes, self._half[target], self._round[target]) - self.kinematics.tip_radius
+        gaps = (
+            surface_distance(tips @ axes, self._half[target], self._round[target])
+            - self.kinematics.tip_radius
+        )
         yaw4 = 4 * np.arctan2(axes[:, 1, 0], axes[:, 0, 0])
         yaw4 = np.where(self._round[target], 0.0, yaw4)
-        rest = np.array([[j for j in range(position.shape[1]) if j != k] for k in range(position.shape[1])])[target]
+        rest = np.array([[j for j in range(position.shape[1]) if j != k] for k in range(position.shape[1])])[
+            target
+        ]
         others = position[b[:, None], rest] - block[:, None]
         parts = (
             q, 0.1 * qd, self.target - q, block - hand.palm, hand.rotation[:, :, :2].reshape(-1, 6), block,
@@ -198,12 +208,15 @@ class LiftIO:
         """
         action = np.clip(action, -1.0, 1.0)
         self._last_action = action
-        self._palm = np.clip(self._palm + PALM_STEP * action[:, :3], self.hand.palm - LEASH, self.hand.palm + LEASH)
+        self._palm = np.clip(
+            self._palm + PALM_STEP * action[:, :3], self.hand.palm - LEASH, self.hand.palm + LEASH
+        )
         self._yaw = np.clip(self._yaw + YAW_STEP * action[:, 3], -1.6, 1.6)
         self._share = np.clip(self._share + SYNERGY_STEP * action[:, 4:], 0.0, 1.15)
         n = self.robot.n_arm
-        dq = np.clip(arm_step(self.hand, self._palm, rotation_z(self._yaw) @ self._nominal), -0.15, 0.15)
-        arm = 0.5 * (self.target[:, :n] + self._q[:, :n]) + dq
+        commanded = self.kinematics.hand(self.target)  # not the measured arm: its servo lags 0.1 s
+        dq = arm_step(commanded, self._palm, rotation_z(self._yaw) @ self._nominal)
+        arm = self.target[:, :n] + np.clip(dq, -0.15, 0.15)
         fingers = self._open + self._share[:, FINGER_OF] * (self._close - self._open)
         self.target = np.clip(np.concatenate([arm, fingers], axis=1), self._low, self._high)
         return self.target
@@ -250,9 +263,13 @@ class LiftTask:
             todo = todo[gap < self.config.spacing]
             if len(todo) == 0:
                 return out
-        raise ConfigError(f"{len(BLOCKS)} blocks {self.config.spacing} m apart do not fit into {self.config.region} m")
+        raise ConfigError(
+            f"{len(BLOCKS)} blocks {self.config.spacing} m apart do not fit into {self.config.region} m"
+        )
 
-    def reward(self, hand: Hand, radius: Array, position: Array, quaternion: Array, target: Array, action: Array) -> Array:
+    def reward(
+        self, hand: Hand, radius: Array, position: Array, quaternion: Array, target: Array, action: Array
+    ) -> Array:
         """(B,): approach, opposed pinch, height; see learning.md section 2."""
         b = np.arange(len(target))
         block, axes = position[b, target], matrix(quaternion[b, target])
@@ -262,7 +279,9 @@ class LiftTask:
         pinch = 0.5 * hand.tips[:, 3] + 0.25 * (hand.tips[:, 0] + hand.tips[:, 1])
         nearest = np.argmin(gaps[:, :3], axis=1)
         thumb, finger = to[:, 3, :2], to[b, nearest, :2]
-        cosine = np.sum(thumb * finger, 1) / (np.linalg.norm(thumb, axis=1) * np.linalg.norm(finger, axis=1) + 1e-6)
+        cosine = np.sum(thumb * finger, 1) / (
+            np.linalg.norm(thumb, axis=1) * np.linalg.norm(finger, axis=1) + 1e-6
+        )
         g = np.exp(-gaps[:, 3] / 0.01) * np.exp(-gaps[b, nearest] / 0.01) * np.clip(-cosine, 0, 1)
         h = np.clip(block[:, 2] - half[:, 2], 0.0, 0.12)
         reach = 1 - np.tanh(8 * np.linalg.norm(pinch - block, axis=1))
