@@ -1,0 +1,127 @@
+"""Networks of the on-policy core and the deterministic policy made of them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from palmar.policies.normalize import Normalizer
+from palmar.safety.types import PalmarError
+
+COST_CRITICS = ("heads", "separate")
+
+
+class ObservationRefused(PalmarError):
+    """An observation of the wrong shape, or with numbers that are not finite."""
+
+
+def mlp(sizes: tuple[int, ...], *, gain: float, generator: torch.Generator) -> nn.Sequential:
+    """ELU layers with orthogonal weights and zero biases; ``gain`` scales the output layer."""
+    layers: list[nn.Module] = []
+    for k in range(len(sizes) - 1):
+        last = k == len(sizes) - 2
+        linear = nn.Linear(sizes[k], sizes[k + 1])
+        nn.init.orthogonal_(linear.weight, gain if last else math.sqrt(2), generator=generator)
+        nn.init.zeros_(linear.bias)
+        layers += [linear] if last else [linear, nn.ELU()]
+    return nn.Sequential(*layers)
+
+
+class Actor(nn.Module):
+    """Mean of a Gaussian over actions; its spread does not depend on the observation."""
+
+    def __init__(
+        self,
+        obs_dim: int,
+        action_dim: int,
+        hidden: tuple[int, ...],
+        *,
+        std: float,
+        gain: float,
+        generator: Any,
+    ):
+        super().__init__()
+        self.net = mlp((obs_dim, *hidden, action_dim), gain=gain, generator=generator)
+        self.log_std = nn.Parameter(torch.full((action_dim,), math.log(std)))
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """Mean action (..., a) of normalised observations (..., d)."""
+        return self.net(obs)
+
+    @torch.no_grad()
+    def bound_std(self, low: float, high: float) -> None:
+        """Keep the spread in [low, high]: a collapsed one stops learning, a large one is all clipping."""
+        self.log_std.clamp_(math.log(low), math.log(high))
+
+
+class Critic(nn.Module):
+    """Normalised value of the reward (column 0) and of K costs, (..., 1 + K).
+
+    ``heads``: one network whose last layer has K outputs for the costs; ``separate``: a network per cost.
+    The reward always has its own network: costs must not disturb what success is learned from.
+    """
+
+    def __init__(self, obs_dim: int, n_costs: int, hidden: tuple[int, ...], *, kind: str, generator: Any):
+        super().__init__()
+        outputs = {"heads": (n_costs,) if n_costs else (), "separate": (1,) * n_costs}[kind]
+        self.reward = mlp((obs_dim, *hidden, 1), gain=1.0, generator=generator)
+        self.costs = nn.ModuleList(mlp((obs_dim, *hidden, n), gain=1.0, generator=generator) for n in outputs)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """Values (..., 1 + K) of normalised observations (..., d)."""
+        return torch.cat([self.reward(obs), *(net(obs) for net in self.costs)], dim=-1)
+
+
+def log_prob(action: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """Log density (...,) of a diagonal Gaussian."""
+    z = (action - mean) / log_std.exp()
+    return -(0.5 * z**2 + log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
+
+
+def kl_divergence(mean: Tensor, log_std: Tensor, new_mean: Tensor, new_log_std: Tensor) -> Tensor:
+    """KL(old || new) (...,) of diagonal Gaussians."""
+    ratio = (2 * (log_std - new_log_std)).exp()
+    shift = ((mean - new_mean) / new_log_std.exp()) ** 2
+    return (new_log_std - log_std + 0.5 * (ratio + shift - 1)).sum(-1)
+
+
+def checked(obs: Any, obs_dim: int) -> Tensor:
+    """``obs`` as a float32 tensor (B, d).
+
+    Raises:
+        ObservationRefused: If the shape is not (B, d) or a number is not finite, naming the first one.
+    """
+    array = np.ascontiguousarray(obs, dtype=np.float32)
+    if array.ndim != 2 or array.shape[1] != obs_dim:
+        raise ObservationRefused(f"observation has shape {array.shape}, need (B, {obs_dim})")
+    if not np.isfinite(array).all():
+        row, column = np.argwhere(~np.isfinite(array))[0]
+        raise ObservationRefused(
+            f"observation {row} is {array[row, column]} in column {column}, need finite numbers"
+        )
+    return torch.from_numpy(array)
+
+
+class MeanPolicy:
+    """The deterministic policy: mean action, clipped to [-1, 1].  numpy in and out, no carry."""
+
+    def __init__(self, net: nn.Sequential, normalizer: Normalizer):
+        self._net, self._normalizer = net, normalizer
+        self.obs_dim, self.action_dim = net[0].in_features, net[-1].out_features
+
+    def start(self, batch: int) -> None:
+        """There is no memory."""
+        return None
+
+    def act(self, obs: Any, carry: None = None) -> tuple[np.ndarray, None]:
+        """Actions (B, a) float32 for observations (B, d).
+
+        Raises:
+            ObservationRefused: See ``checked``.
+        """
+        with torch.inference_mode():
+            return self._net(self._normalizer(checked(obs, self.obs_dim))).clamp(-1, 1).numpy(), None
