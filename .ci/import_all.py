@@ -1,4 +1,4 @@
-"""Import every module of the installed palmar, except those that need a ROS 2 distribution; run from an empty folder."""
+"""Import every module of the installed palmar; the ROS 2 nodes may lack rclpy.  Run from an empty folder."""
 
 import importlib
 import sys

@@ -1,4 +1,4 @@
-"""Who may import whom, read from the syntax trees: the table of docs/architecture.md, and what no file may do."""
+"""Who may import whom, read from the syntax trees: docs/architecture.md, and what no file may do."""
 
 import ast
 from pathlib import Path
