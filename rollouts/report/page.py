@@ -17,7 +17,9 @@ from palmar.rollouts.rollout import Rollout
 from palmar.safety.types import ConfigError
 
 # Nothing may be loaded from anywhere, whatever a rollout's texts contain.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; media-src data:"
+POLICY = "; ".join(
+    ("default-src 'none'", "style-src 'unsafe-inline'", "script-src 'unsafe-inline'", "media-src data:")
+)
 SCRIPT = """
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button.seek");
@@ -86,8 +88,8 @@ def write_report(
     body = [
         _header(rollouts, audits, summary),
         _overview(rollouts, audits) if len(rollouts) > 1 else "",
-        _comparisons(comparisons or {}),
         *sections,
+        _comparisons(comparisons or {}),
         _commands(summary),
     ]
     target = Path(path_html)
@@ -103,7 +105,8 @@ def _document(title: str, body: str) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)} – Palmar rollout report</title><style>{style}</style></head>"
         f"<body><main>{body}<p class='note' style='margin-top:40px'>Palmar is not safety-rated. "
-        f"This page reports what was recorded, nothing more.</p></main><script>{SCRIPT}</script></body></html>\n"
+        "This page reports what was recorded, nothing more.</p></main>"
+        f"<script>{SCRIPT}</script></body></html>\n"
     )
 
 
@@ -115,11 +118,11 @@ def _header(rollouts: Sequence[Rollout], audits: Sequence[Audit], summary: Summa
     asked = f"<p class='lead'>“{escape(head.instruction)}”</p>" if head.instruction else ""
     kicker = f"Palmar rollout report · task {head.task} · robot {head.robot.name} · scene {head.scene or '–'}"
     happened = f"<p>{escape(run.sentence(first, audits[0]))}</p>" if len(rollouts) == 1 else ""
-    numbers = run.tiles(first, audits[0]) if len(rollouts) == 1 else ""
-    latency = "".join(parts.tile(name, parts.seconds(s)) for name, s in summary.latency.items())
+    numbers = run.tiles(first, audits[0]) if len(rollouts) == 1 else []
+    numbers += [parts.tile(name, parts.seconds(s)) for name, s in summary.latency.items()]
     return (
         f'<header><div class="kicker">{escape(kicker)}</div><h1>{escape(title)}</h1>{asked}{told}{happened}'
-        f"</header>{numbers}" + (f'<div class="tiles">{latency}</div>' if latency else "")
+        f"</header>{parts.tiles(numbers)}"
     )
 
 
@@ -162,7 +165,7 @@ def _section(
         intro = (
             f'<h2 id="{key}">{escape(rollout.path.stem)}</h2><p>{escape(run.sentence(rollout, audit))}</p>'
         )
-        intro += run.tiles(rollout, audit)
+        intro += parts.tiles(run.tiles(rollout, audit))
     size = "h2" if alone else "h3"
     return (
         intro

@@ -40,6 +40,11 @@ def tile(label: str, value: str, more: str = "", tone: str = "") -> str:
     )
 
 
+def tiles(items: Sequence[str]) -> str:
+    """A row of them; '' for none."""
+    return f'<div class="tiles">{"".join(items)}</div>' if items else ""
+
+
 def pill(text: str, tone: str = "") -> str:
     """A short mark."""
     return f'<span class="pill {tone}">{escape(text)}</span>'
@@ -68,7 +73,7 @@ def figure(svg: str, title: str, caption: str) -> str:
         return ""
     svg = svg.replace("<svg ", f'<svg aria-label="{escape(title)}" ', 1)
     head = f"<h3>{escape(title)}</h3><figcaption>{escape(caption)}</figcaption>"
-    return f'<figure class="card">{head}{svg}</figure>'
+    return f'<figure class="card">{head}<div class="scroll">{svg}</div></figure>'
 
 
 def comparison(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from palmar.rollouts import schema
@@ -19,10 +18,10 @@ from palmar.safety.types import CONTACT_PAIRS, State
 Array = np.ndarray
 
 # Colours no theme uses; each is replaced by a CSS variable of the page, so one SVG serves light and dark.
-INK, FAINT, GRID = "#010203", "#010204", "#010205"
+INK, FAINT, GRID, CARD = "#010203", "#010204", "#010205", "#010206"
 SERIES = ("#010211", "#010212", "#010213", "#010214", "#010215")
 BAD, WARN, GOOD = "#010221", "#010222", "#010223"
-VARIABLES = {INK: "ink", FAINT: "faint", GRID: "grid", BAD: "bad", WARN: "warn", GOOD: "good"}
+VARIABLES = {INK: "ink", FAINT: "faint", GRID: "grid", CARD: "card", BAD: "bad", WARN: "warn", GOOD: "good"}
 VARIABLES |= {color: f"s{i + 1}" for i, color in enumerate(SERIES)}
 STYLE = {
     "svg.fonttype": "none",
@@ -48,6 +47,8 @@ STYLE = {
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
 }
+WIDTH = 10.4
+"""Of every figure [in]; with 9 pt this makes the text of a plot as large as that of a table."""
 UNITS = {
     "joint_position": "rad",
     "joint_velocity": "rad/s",
@@ -96,16 +97,19 @@ def _clock(rollout: Rollout) -> float:
     return float(rollout.joints.t[0]) if len(rollout.joints.t) else rollout.header.t0
 
 
-def _shade(axes: Axes, spans: list[tuple[float, float]], color: str, alpha: float) -> None:
-    for begin, end in spans:
-        axes.axvspan(begin, end, color=color, alpha=alpha, linewidth=0)
+def bars(t: Array, where: Array, n: int = 500) -> list[tuple[float, float]]:
+    """Begin and width of each stretch where ``where`` holds, at least 1/n of the whole wide to be seen.
 
-
-def _spans(t: Array, where: Array) -> list[tuple[float, float]]:
+    Stretches closer than 1/n of the whole are one: no more than n bars, and none is left out.
+    """
+    if not where.any():
+        return []
     edge = np.diff(np.concatenate([[0], where.astype(np.int8), [0]]))
-    after = np.append(t[1:], t[-1:])
-    pairs = zip(np.flatnonzero(edge == 1), np.flatnonzero(edge == -1), strict=True)
-    return [(float(t[a]), float(after[b - 1])) for a, b in pairs]
+    begin, end = t[np.flatnonzero(edge == 1)], np.append(t[1:], t[-1:])[np.flatnonzero(edge == -1) - 1]
+    least = float(t[-1] - t[0]) / n
+    apart = np.flatnonzero(begin[1:] - end[:-1] > least)
+    begin, end = begin[np.append(0, apart + 1)], end[np.append(apart, len(end) - 1)]
+    return [(float(a), max(float(b - a), least)) for a, b in zip(begin, end, strict=True)]
 
 
 def edited_joints(rollout: Rollout, n: int = 3) -> list[tuple[int, float]]:
@@ -137,7 +141,7 @@ def joints(rollout: Rollout, name: str) -> str:
         rows[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.1)
         rows[-1].set_xlabel("time [s]")
 
-    return _svg(name, (7.6, 0.5 + 1.45 * len(chosen)), draw) if chosen else ""
+    return _svg(name, (WIDTH, 0.6 + 1.6 * len(chosen)), draw) if chosen else ""
 
 
 def margins(audit: Audit, rollout: Rollout, name: str) -> str:
@@ -148,7 +152,9 @@ def margins(audit: Audit, rollout: Rollout, name: str) -> str:
     def draw(figure: Figure) -> None:
         grid = figure.subplots(n_rows, columns, sharex=True, squeeze=False).ravel()
         for axes, row in zip(grid, audit.rows, strict=False):
-            _shade(axes, [(a - t0, b - t0) for a, b in row.spans][:400], BAD, 0.28)
+            across = axes.get_xaxis_transform()
+            shaded = bars(audit.t - t0, row.violated)
+            axes.broken_barh(shaded, (0, 1), transform=across, color=BAD, alpha=0.25, linewidth=0)
             if row.unknown < len(audit.t):
                 axes.plot(*thin(audit.t - t0, row.margin), color=SERIES[0], linewidth=1.1)
             else:
@@ -163,7 +169,7 @@ def margins(audit: Audit, rollout: Rollout, name: str) -> str:
             axes.tick_params(labelbottom=True)
             axes.set_xlabel("time [s]")
 
-    return _svg(name, (7.6, 1.45 * n_rows + 0.3), draw)
+    return _svg(name, (WIDTH, 1.6 * n_rows + 0.3), draw)
 
 
 def contact(rollout: Rollout, audit: Audit, name: str) -> str:
@@ -196,9 +202,10 @@ def contact(rollout: Rollout, audit: Audit, name: str) -> str:
                 (0.995, limit),
                 xycoords=("axes fraction", "data"),
                 ha="right",
-                va="bottom",
+                va="center",
                 color=BAD,
                 fontsize=8,
+                bbox={"facecolor": CARD, "edgecolor": "none", "pad": 1.5},
             )
         if logarithmic:
             axes.set_yscale("log")
@@ -206,7 +213,7 @@ def contact(rollout: Rollout, audit: Audit, name: str) -> str:
         axes.set_xlabel("time [s]")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=5, borderaxespad=0.1, columnspacing=1.2)
 
-    return _svg(name, (7.6, 2.5), draw)
+    return _svg(name, (WIDTH, 3.0), draw)
 
 
 def timeline(rollout: Rollout, name: str) -> str:
@@ -219,11 +226,10 @@ def timeline(rollout: Rollout, name: str) -> str:
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         for code, state in enumerate(schema.STATE_CODES):
-            bars = [(a - t0, max(b - a, 1e-3)) for a, b in _spans(v.t, v.state == code)]
-            if bars:
-                axes.broken_barh(bars[:2000], (1.6, 0.8), color=STATE_COLORS[state], label=state.value)
-        bars = [(a - t0, max(b - a, 1e-3)) for a, b in _spans(v.t, v.changed)]
-        axes.broken_barh(bars[:2000], (0.6, 0.8), color=SERIES[1])
+            found = bars(v.t - t0, v.state == code)
+            if found:
+                axes.broken_barh(found, (1.6, 0.8), color=STATE_COLORS[state], label=state.value)
+        axes.broken_barh(bars(v.t - t0, v.changed), (0.6, 0.8), color=SERIES[1])
         axes.plot([e.t - t0 for e in marks], [0.0] * len(marks), "v", color=BAD, markersize=5)
         axes.set_yticks([2.0, 1.0, 0.0], ["state", "changed", "events"])
         axes.set_ylim(-0.5, 2.7)
@@ -231,7 +237,7 @@ def timeline(rollout: Rollout, name: str) -> str:
         axes.grid(False)
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.1)
 
-    return _svg(name, (7.6, 1.75), draw)
+    return _svg(name, (WIDTH, 1.9), draw)
 
 
 def heights(rollout: Rollout, name: str) -> str:
@@ -251,4 +257,4 @@ def heights(rollout: Rollout, name: str) -> str:
         axes.set_xlabel("time [s]")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=5, borderaxespad=0.1)
 
-    return _svg(name, (7.6, 2.1), draw) if known else ""
+    return _svg(name, (WIDTH, 2.5), draw) if known else ""

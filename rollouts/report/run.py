@@ -59,13 +59,14 @@ def sentence(rollout: Rollout, audit: Audit) -> str:
     return " ".join(said)
 
 
-def tiles(rollout: Rollout, audit: Audit) -> str:
+def tiles(rollout: Rollout, audit: Audit) -> list[str]:
     """Headline numbers."""
     out = [parts.tile("Outcome", *_outcome(rollout))]
     if len(rollout.verdicts.t):
         share = f"{100 * rollout.verdicts.changed.mean():.1f} % of ticks, largest edit "
         share += f"{parts.number(float(np.nanmax(rollout.verdicts.edit)))} rad/s²"
         out.append(parts.tile("Filter intervened", parts.seconds(changed_s(rollout)), share))
+    if rollout.verdicts.compute_s.any():
         p50, p99 = np.quantile(rollout.verdicts.compute_s, [0.5, 0.99])
         most = parts.seconds(float(rollout.verdicts.compute_s.max()))
         out.append(
@@ -80,7 +81,7 @@ def tiles(rollout: Rollout, audit: Audit) -> str:
         pair = int(np.nanmax(force, axis=0).argmax())
         name = CONTACT_PAIRS[pair].replace("_", " ")
         out.append(parts.tile("Peak contact force", f"{parts.number(float(np.nanmax(force)))} N", name))
-    return f'<div class="tiles">{"".join(out)}</div>'
+    return out
 
 
 def _outcome(rollout: Rollout) -> tuple[str, str, str]:
@@ -139,11 +140,11 @@ def _constraint(row: ConstraintAudit, total: int, t0: float, key: str) -> list[s
     return [
         f"<strong>{escape(c.name.replace('_', ' '))}</strong><small>{escape(params)}</small>",
         escape(c.signal),
-        escape(c.source) + (f"<small>± {parts.number(c.error)} {unit}</small>" if c.error else ""),
+        escape(c.source) + (f"<small>± {c.error:g} {unit}</small>" if c.error else ""),
         escape(c.runtime),
         worst,
-        "–" if unknown else f"{parts.number(row.cost)} {c.unit}",
-        f"{parts.number(c.budget)} {c.unit}",
+        "–" if unknown else f"{row.cost:.3g} {c.unit}",
+        f"{c.budget:g} {c.unit}",
         "".join(marks),
     ]
 
