@@ -67,8 +67,6 @@ class RunConfig:
     qpos: tuple[float, ...] = ()
     """Start state of the twin, (nq,)."""
     twin: TwinConfig = field(default_factory=TwinConfig)
-    filter: dict[str, Any] = field(default_factory=dict)
-    """Keyword arguments of ``palmar.safety.filter.FilterConfig``."""
     priority: int = 60
     """Real-time priority of the control process, where allowed; the twin's is 10 higher."""
     period: float = 0.001

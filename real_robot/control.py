@@ -24,13 +24,14 @@ from palmar.safety.constraints import ConstraintSet
 from palmar.safety.filter import Filter, FilterConfig
 from palmar.safety.robot import RobotModel
 from palmar.safety.types import Chunk, Command, CommandRefused, State, Verdict
+from palmar.safety.watchdog import Event
 from palmar.sim.interface import RobotState
 
 START_TIMEOUT = 10.0
 """How long to wait for the hardware's first state [s]."""
 STOP_TIMEOUT = 2.0
 """How long the controlled stop at the end may take [s]."""
-WARM_UP = 20
+WARM_UP = 50
 """Ticks computed, and not sent, before the first: compiles and touches everything."""
 
 
@@ -38,7 +39,12 @@ class Control:
     """One robot, one filter, one shared file; ``tick`` once per period."""
 
     def __init__(
-        self, run: RunConfig, driver: TwinRobot, memory: shared.SharedMap, filter_: Filter, log: logging.Logger
+        self,
+        run: RunConfig,
+        driver: TwinRobot,
+        memory: shared.SharedMap,
+        filter_: Filter,
+        log: logging.Logger,
     ):
         self.run, self.driver, self.filter, self.log = run, driver, filter_, log
         self.names = memory.description.constraints
@@ -61,6 +67,7 @@ class Control:
 
         Raises:
             DriverError: If no state arrives in time.
+            CommandRefused: If the robot does not rest at a pose that the filter accepts in time.
         """
         end = time.monotonic() + START_TIMEOUT
         while self._state is None:
@@ -70,15 +77,15 @@ class Control:
                 if time.monotonic() > end:
                     raise
                 time.sleep(0.01)
-        self._warm_up(self._state)
-        self._state = self.driver.read()
-        self.filter.start(self._state)
-
-    def _warm_up(self, state: RobotState) -> None:
-        self.filter.start(state)
-        for k in range(WARM_UP):
-            moment = state.t + k * self.run.period
-            self.filter.tick(RobotState(moment, state.seq + k, state.q, state.qd, state.tau), moment)
+        warm_up(self.filter, self._state, self.run.period)
+        while True:
+            try:
+                self._state = self.driver.read()
+                return self.filter.start(self._state)
+            except (CommandRefused, DriverError):
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.01)
 
     def tick(self, now: float, skipped: int, late: float) -> Verdict:
         """One period: requests, deaths, chunks in; state in; filter; command and record out."""
@@ -98,9 +105,12 @@ class Control:
         for name in self.watch.dead():
             self.log.error("%s died: hold", name)
             self._lost_at = now
-            self.filter.hold(f"{name}_died")
-        if (policy := self._changed("policy")) is not None and not self.watch.add("policy", int(policy["pid"])):
-            self.filter.hold("policy_died")
+            hold(self.filter, f"{name}_died")
+        if (policy := self._changed("policy")) is not None and not self.watch.add(
+            "policy", int(policy["pid"])
+        ):
+            self._lost_at = now
+            hold(self.filter, "policy_died")
 
     def _heed_requests(self) -> None:
         """Operator's stop, emergency stop and reset by counter; the bridge's own hold by level."""
@@ -127,14 +137,25 @@ class Control:
         if self._fault:
             self.driver.recover()
             self._fault = ""
-        self.filter.reset()
+        try:
+            self.filter.reset()
+        except CommandRefused as error:
+            self._start_anew(error)
+
+    def _start_anew(self, refusal: CommandRefused) -> None:
+        """After a reset was refused: the hardware stopped away from its command, so begin where it is."""
+        try:
+            assert self._state is not None
+            self.filter.start(self._state)
+        except CommandRefused as error:
+            self.log.error("reset refused: %s; and %s", refusal, error)
 
     def _heed_chunk(self) -> None:
         if self._external:
-            self.filter.hold(self._external)
+            hold(self.filter, self._external)
         c = self._changed("chunk")
-        if c is None or self._external:
-            return
+        if c is None or self._external or float(c["sent"]) < self._lost_at:
+            return  # a chunk from somebody who has died since is not followed
         h = int(c["count"])
         chunk = Chunk(q=c["q"][:h], t=c["t"][:h], seq=int(c["seq"]), received=float(c["received"]))
         try:
@@ -178,7 +199,7 @@ class Control:
 
     def _note(self, now: float, state: RobotState, command: Command, verdict: Verdict) -> None:
         """Publish the state block every tick and append to the ring."""
-        if verdict.state is not State.RUN:
+        if self._chunks and (verdict.changed or verdict.state is not State.RUN):
             self._held += self.run.period
         if not self._chunk_used and verdict.state is State.RUN and len(self.latencies) < 200_000:
             self._chunk_used = True
@@ -193,21 +214,36 @@ class Control:
             block[name] = ring[name]
         block["beat"], block["ready"], block["realtime"] = self._index, 1, realtime.is_realtime()
         block["missed"], block["late_max"], block["chunks"] = self._missed, self._late_max, self._chunks
-        block["refused"], block["refusal"], block["driver_errors"] = self._refused, self._refusal, self._driver_errors
-        block["dropped"], block["lost_at"], block["held_s"] = self._ring.dropped, self._lost_at, self._held
+        block["refused"], block["refusal"], block["driver_errors"] = (
+            self._refused,
+            self._refusal,
+            self._driver_errors,
+        )
+        block["dropped"], block["lost_at"], block["intervention_s"] = (
+            self._ring.dropped,
+            self._lost_at,
+            self._held,
+        )
         block["worst"] = self._worst
         self.blocks["state"].write()
 
     def _fill(self, r: Any, now: float, state: RobotState, command: Command, verdict: Verdict) -> None:
-        sent = self.filter.sent
-        r["index"], r["t"], r["state"], r["reason"] = self._index, now, STATES.index(verdict.state), verdict.reason
+        intended, _ = self.filter.player.reference(now)
+        r["index"], r["t"], r["state"], r["reason"] = (
+            self._index,
+            now,
+            STATES.index(verdict.state),
+            verdict.reason,
+        )
         r["changed"], r["edit"], r["compute_s"] = verdict.changed, verdict.edit, verdict.compute_s
         r["active"] = sum(1 << k for k, name in enumerate(self.names) if name in verdict.active)
         r["margins"] = [verdict.margins.get(name, np.nan) for name in self.names]
         r["chunk"] = int(self._chunk["seq"]) if self._chunk is not None else -1
         r["chunk_age"] = now - float(self._chunk["received"]) if self._chunk is not None else np.inf
         r["read_seq"], r["read_t"] = state.seq, state.t
-        r["q"], r["qd"], r["tau"], r["intended"] = state.q, state.qd, state.tau, sent.intended
+        r["q"], r["qd"], r["tau"], r["intended"] = state.q, state.qd, state.tau, intended
+        sent = self.filter.measurement
+        assert sent is not None
         r["u"], r["ud"], r["udd"], r["uddd"] = command.q, sent.ud, sent.udd, sent.uddd
 
     def finish(self, beat: realtime.Beat) -> None:
@@ -232,7 +268,7 @@ class Control:
             "chunks": self._chunks,
             "refused": self._refused,
             "driver_errors": self._driver_errors,
-            "held_s": self._held,
+            "intervention_s": self._held,
             "chunk_to_robot_p50_ms": float(np.percentile(ms, 50)),
             "chunk_to_robot_p99_ms": float(np.percentile(ms, 99)),
             "worst_margin": {n: float(w) for n, w in zip(self.names, self._worst, strict=True)},
@@ -241,20 +277,44 @@ class Control:
         }
 
 
+def hold(filter_: Filter, reason: str) -> None:
+    """Out of RUN at the next tick, for a named reason; as with stale chunks, a fresh one resumes."""
+    if filter_.state is State.RUN:
+        filter_.watchdog.happen(Event.CHUNK_STALE, reason)
+    filter_._fresh = False  # a chunk already taken is no reason to resume
+
+
+def warm_up(like: Filter, state: RobotState, period: float) -> None:
+    """Run a filter of the same kind that commands nothing, so that the first tick is as fast as the rest."""
+    filter_ = Filter(like.robot, like.constraints, like.config, mode="shadow")
+    still = RobotState(state.t, state.seq, state.q, np.zeros_like(state.qd), state.tau)
+    filter_.start(still)
+    filter_.tick(still, state.t)
+    ahead = state.t + 0.05 * np.arange(1, 5)
+    filter_.offer(Chunk(q=np.tile(state.q, (4, 1)), t=ahead, seq=0, received=state.t))
+    for k in range(1, WARM_UP):
+        moment = state.t + k * period
+        filter_.tick(RobotState(moment, state.seq + k, still.q, still.qd, still.tau), moment)
+
+
 def open_memory(run: RunConfig, robot: RobotModel, constraints: ConstraintSet) -> shared.SharedMap:
     """The control process's shared file."""
     description = shared.Description(
-        kind="control", robot=robot.hash(), joints=robot.joints, objects=run.objects, constraints=constraints.names
+        kind="control",
+        robot=robot.hash(),
+        joints=robot.joints,
+        objects=run.objects,
+        constraints=constraints.names,
     )
     return shared.create(Path(run.control_memory), description, control_layout(description))
 
 
 def run_control(run: RunConfig, stopping: Stopping, log: logging.Logger) -> dict[str, Any]:
-    """Control until told to stop; the summary, which is also written to ``control.json`` of the run's folder."""
+    """Control until told to stop; the summary, which is also written to ``control.json``."""
     robot = run.robot_model()
     constraints = run.constraint_set(robot)
     driver = TwinRobot(robot, Path(run.twin_memory), timeout=START_TIMEOUT)
-    filter_ = Filter(robot, constraints, FilterConfig(**run.filter), mode=run.mode)
+    filter_ = Filter(robot, constraints, FilterConfig(dt=run.period), mode=run.mode)
     memory = open_memory(run, robot, constraints)
     try:
         control = Control(run, driver, memory, filter_, log)

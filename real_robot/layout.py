@@ -42,7 +42,7 @@ def control_layout(d: Description) -> Layout:
     counters = [
         ("beat", "i8"), ("ready", "i8"), ("realtime", "i8"), ("missed", "i8"), ("late_max", "f8"),
         ("chunks", "i8"), ("refused", "i8"), ("refusal", NAME), ("driver_errors", "i8"), ("dropped", "i8"),
-        ("lost_at", "f8"), ("held_s", "f8"), ("worst", "f8", (k,)),
+        ("lost_at", "f8"), ("intervention_s", "f8"), ("worst", "f8", (k,)),
     ]  # fmt: skip
     return Layout(
         blocks={

@@ -1,4 +1,4 @@
-"""ROS 2 kept to this machine: a domain of its own, discovery on localhost, UDP on the loopback device only."""
+"""ROS 2 kept to this machine: own domain, discovery on localhost, UDP on the loopback device only."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def open_memory(path: Path, run: RunConfig, model: mujoco.MjModel) -> shared.Sha
     robot = run.robot_model()
     if model.opt.timestep != DT or model.nu != robot.n:
         raise ConfigError(
-            f"the twin needs a step of {DT} s and {robot.n} actuators, got {model.opt.timestep} and {model.nu}"
+            f"the twin needs steps of {DT} s and {robot.n} actuators, got {model.opt.timestep}, {model.nu}"
         )
     nstate = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_INTEGRATION)
     sizes = (model.nq, model.nv, nstate)

@@ -54,8 +54,12 @@ class Bridge(LifecycleNode):
         self._last_number = -1
         self._last_log = self._last_state = None
         self._seen_objects = np.zeros(len(run.objects), np.int64)
-        self.declare_parameter("expected_publisher", "", ParameterDescriptor(description="only node to command"))
-        self.declare_parameter("horizon", trajectory.HORIZON, ParameterDescriptor(description="latest target [s]"))
+        self.declare_parameter(
+            "expected_publisher", "", ParameterDescriptor(description="only node to command")
+        )
+        self.declare_parameter(
+            "horizon", trajectory.HORIZON, ParameterDescriptor(description="latest target [s]")
+        )
         self.add_on_set_parameters_callback(self._on_parameters)
         self._publishers = trajectory.Publishers()
 
@@ -70,7 +74,9 @@ class Bridge(LifecycleNode):
             self._maps = [control]
             self._twin = None
             if self.run.objects:
-                self._twin = shared.attach(Path(self.run.twin_memory), LAYOUTS, kind="twin", robot=self.robot.hash())
+                self._twin = shared.attach(
+                    Path(self.run.twin_memory), LAYOUTS, kind="twin", robot=self.robot.hash()
+                )
                 self._maps.append(self._twin)
         except PalmarError as error:
             self.get_logger().error(f"cannot configure: {error}")
@@ -93,11 +99,13 @@ class Bridge(LifecycleNode):
         self._diagnostics = self.create_lifecycle_publisher(DiagnosticArray, "/diagnostics", 10)
         self._state = self.create_lifecycle_publisher(DiagnosticStatus, "/palmar/state", LATCHED)
         self._poses = [
-            self.create_lifecycle_publisher(PoseStamped, f"/objects/{name}/pose", 10) for name in self.run.objects
+            self.create_lifecycle_publisher(PoseStamped, f"/objects/{name}/pose", 10)
+            for name in self.run.objects
         ]
         self._subscription = self.create_subscription(JointTrajectory, COMMAND_TOPIC, self._on_chunk, NEWEST)
         self._services = [
-            self.create_service(Trigger, f"~/{name}", self._operator(name)) for name in ("stop", "reset", "estop")
+            self.create_service(Trigger, f"~/{name}", self._operator(name))
+            for name in ("stop", "reset", "estop")
         ]
         self._timers_ = [
             self.create_timer(1 / STATE_HZ, self._publish_state),
@@ -163,7 +171,9 @@ class Bridge(LifecycleNode):
         self._received += 1
         self._check_graph()
         if not self._publishers.obeyed:
-            return self._refuse("second_publisher", f"publishers besides the owner: {self._publishers.intruders}")
+            return self._refuse(
+                "second_publisher", f"publishers besides the owner: {self._publishers.intruders}"
+            )
         number = info.get("publication_sequence_number") or info["source_timestamp"]
         if number <= self._last_number:
             return self._refuse("out_of_order", f"number {number} after {self._last_number}")
@@ -182,7 +192,12 @@ class Bridge(LifecycleNode):
             return self._refuse(str(error).split(":")[0], str(error))
         self._seq += 1
         r, h = self._chunk.record, len(accepted.t)
-        r["seq"], r["received"], r["count"], r["sent"] = accepted.seq, received, h, received - max(0.0, transit)
+        r["seq"], r["received"], r["count"], r["sent"] = (
+            accepted.seq,
+            received,
+            h,
+            received - max(0.0, transit),
+        )
         r["t"][:h], r["q"][:h] = accepted.t, accepted.q
         self._chunk.write()
 
@@ -294,7 +309,9 @@ class Bridge(LifecycleNode):
         message.header.stamp = self.get_clock().now().to_msg()
         s = self._read()
         if s is None or time.monotonic() - float(s["t"]) > FRESH:
-            silent = DiagnosticStatus(level=DiagnosticStatus.STALE, name="palmar_filter", message="control is silent")
+            silent = DiagnosticStatus(
+                level=DiagnosticStatus.STALE, name="palmar_filter", message="control is silent"
+            )
             message.status = [silent, self._topic_status()]
         else:
             message.status = [self._status(s), self._topic_status()]

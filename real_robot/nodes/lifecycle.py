@@ -1,4 +1,4 @@
-"""Drive lifecycle nodes through their transitions, as a launch file does: ``--do configure --do activate``."""
+"""Drive lifecycle nodes through transitions, as a launch file does: ``--do configure --do activate``."""
 
 from __future__ import annotations
 

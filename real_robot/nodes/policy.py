@@ -43,7 +43,7 @@ class Chooser(Protocol):
 
 
 class Sway:
-    """Moves every joint slowly about where it started: a check of the whole chain without a learned policy."""
+    """Moves every joint slowly about where it started: checks the whole chain without a learned policy."""
 
     rate = 20.0
     ahead = 4
@@ -126,7 +126,9 @@ class PolicyNode(LifecycleNode):
         for k, name in enumerate(self.run.objects):
             on_pose = self._on_pose(k)
             self._subscriptions_.append(
-                self.create_subscription(PoseStamped, f"/objects/{name}/pose", on_pose, qos_profile_sensor_data)
+                self.create_subscription(
+                    PoseStamped, f"/objects/{name}/pose", on_pose, qos_profile_sensor_data
+                )
             )
         self._timer = self.create_timer(1 / self._chooser.rate, self._act)
         return TransitionCallbackReturn.SUCCESS

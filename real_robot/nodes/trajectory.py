@@ -103,4 +103,3 @@ class Publishers:
     def obeyed(self) -> bool:
         """Whether there is an owner and nobody else."""
         return self._owner is not None and not self.intruders
-

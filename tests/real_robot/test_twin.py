@@ -92,6 +92,7 @@ def test_non_finite_commands_do_not_reach_the_servos_and_far_ones_are_cut_to_the
 
 def test_a_delivered_state_is_one_tick_old_noisy_and_goes_stale(world):
     run, _, memory, twin, driver = world
+    driver._send(toy.HOME + 0.3, 0.0, active=1)
     stamps, truth, errors = [], [], []
     for k in range(300):
         stamps.append(time.monotonic())

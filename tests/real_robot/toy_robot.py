@@ -18,18 +18,18 @@ from palmar.real_robot.config import RunConfig, TwinConfig
 from palmar.safety.robot import Limits, RobotModel
 
 ROBOT = """
-<mujoco model="toy"><option timestep="0.001"/>
+<mujoco model="toy"><compiler angle="radian"/><option timestep="0.001" integrator="implicitfast"/>
 <worldbody>
   <geom name="table" type="box" size="1 1 0.02" pos="0 0 -0.02"/>
-  <body name="upper" pos="0 0 0.4" gravcomp="1"><joint name="shoulder" axis="0 1 0" range="-2 2" damping="1"/>
+  <body name="upper" pos="0 0 0.4" gravcomp="1"><joint name="shoulder" axis="0 1 0" range="-2 2" damping="1" armature="0.1"/>
     <geom name="upper_geom" type="capsule" fromto="0 0 0 0.2 0 0" size="0.02" mass="1"/>
-    <body name="palm" pos="0.2 0 0" gravcomp="1"><joint name="elbow" axis="0 1 0" range="-2 2" damping="1"/>
+    <body name="palm" pos="0.2 0 0" gravcomp="1"><joint name="elbow" axis="0 1 0" range="-2 2" damping="1" armature="0.1"/>
       <geom name="th_tip" type="capsule" fromto="0 0 0 0.1 0 0" size="0.02" mass="0.5"/></body></body>
   {block}
 </worldbody>
 <actuator>
-  <position name="shoulder" joint="shoulder" kp="200" kv="20" ctrlrange="-2 2" forcerange="-50 50"/>
-  <position name="elbow" joint="elbow" kp="200" kv="20" ctrlrange="-2 2" forcerange="-50 50"/>
+  <position name="shoulder" joint="shoulder" kp="200" kv="15" ctrlrange="-2 2" forcerange="-50 50"/>
+  <position name="elbow" joint="elbow" kp="200" kv="15" ctrlrange="-2 2" forcerange="-50 50"/>
 </actuator></mujoco>"""
 BLOCK = (
     '<body name="red" pos="0.6 0 0.03"><freejoint/><geom type="box" size="0.03 0.03 0.03" mass="0.1"/></body>'
@@ -42,8 +42,8 @@ CONSTRAINTS = """
 name: toy
 version: 1
 constraints:
-  joint_position: {margin: joint_position, params: {buffer: 0.0}, signal: state, source: measured, memory: none,
-    runtime: hard row, budget: 0.0, unit: s}
+  joint_position: {margin: joint_position, params: {buffer: 0.0}, signal: state,
+    source: measured, memory: none, runtime: hard row, budget: 0.0, unit: s}
 """
 
 
@@ -63,9 +63,11 @@ def robot() -> RobotModel:
 def run_config(folder: Path, **changes: object) -> RunConfig:
     tag = uuid4().hex[:10]
     base = dict(
-        run_dir=str(folder), robot=robot().to_json(), constraints=CONSTRAINTS, scene=SCENE, objects=("red",), qpos=QPOS,
+        run_dir=str(folder), robot=robot().to_json(), constraints=CONSTRAINTS, scene=SCENE,
+        objects=("red",), qpos=QPOS,
         control_memory=str(shared.directory() / f"palmar-test-{tag}-control"),
-        twin_memory=str(shared.directory() / f"palmar-test-{tag}-twin"), die_with_parent=True, twin=TwinConfig(),
+        twin_memory=str(shared.directory() / f"palmar-test-{tag}-twin"),
+        die_with_parent=True, twin=TwinConfig(),
     )  # fmt: skip
     return RunConfig(**{**base, **changes})
 
