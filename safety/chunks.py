@@ -67,7 +67,7 @@ class ChunkPlayer:
         self._at, self.seq, self.received = 0, chunk.seq, chunk.received
 
     def reference(self, now: float) -> tuple[Array, Array]:
-        """Position and velocity of the reference at ``now``, which never decreases; do not write into them."""
+        """Position and velocity of the reference at ``now``, which never decreases; read only."""
         now = max(now, self._now)
         times, k = self._times, self._at
         while k + 1 < len(times) and times[k + 1] <= now:
@@ -105,7 +105,8 @@ class ChunkPlayer:
             raise CommandRefused(f"{name}: targets or times are not numbers: {error}") from error
         if q.ndim != 2 or q.shape[1] != n or t.shape != (len(q),) or not 1 <= len(q) <= self.config.longest:
             raise CommandRefused(
-                f"{name}: targets {q.shape} and times {t.shape}, need (H, {n}) and (H,), 1 <= H <= {self.config.longest}"
+                f"{name}: targets {q.shape} and times {t.shape}, need (H, {n}) and (H,), "
+                f"1 <= H <= {self.config.longest}"
             )
         for what, values in (("targets", q), ("times", t), ("receive time", np.array(received))):
             if not np.isfinite(values).all():
@@ -134,7 +135,8 @@ class ChunkPlayer:
             raise CommandRefused(f"{name}: times must increase strictly, got {t[:8].tolist()}")
         if t[-1] > self._now + AHEAD or received > self._now + AHEAD:
             raise CommandRefused(
-                f"{name}: times up to {max(t[-1], received):.3f} are more than {AHEAD} s after now, {self._now:.3f}: another clock?"
+                f"{name}: times up to {max(t[-1], received):.3f} are more than {AHEAD} s after now, "
+                f"{self._now:.3f}: another clock?"
             )
         if self.age(self._now) < math.inf and received < self.received:
             raise CommandRefused(
@@ -153,6 +155,7 @@ class ChunkPlayer:
         missing = [j for j in self.joints if j not in joints]
         if unknown or missing or len(set(joints)) != len(joints):
             raise CommandRefused(
-                f"{name}: joints {list(joints)}: unknown {unknown}, missing {missing}; accepted once each: {list(self.joints)}"
+                f"{name}: joints {list(joints)}: unknown {unknown}, missing {missing}; "
+                f"accepted once each: {list(self.joints)}"
             )
         return np.array([joints.index(j) for j in self.joints])

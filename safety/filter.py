@@ -2,8 +2,8 @@
 
     check -> chunk check -> reflex -> one QP -> verifier -> watchdog and stop state
 
-Why no sent command violates a hard row: every tick leaves behind a state whose stop trajectory was verified to
-its end.  A candidate of the QP is sent only if the state it leads to is of that kind.  Else the stop law's
+Why no sent command violates a hard row: every tick leaves behind a state whose stop trajectory was verified
+to its end.  A candidate of the QP is sent only if the state it leads to is of that kind.  Else the stop law's
 tick is sent, and because that law is memoryless the rest of its verified trajectory is verified.  See
 ``docs/filter.md`` for what is assumed.  Not safety-rated.
 """
@@ -20,7 +20,7 @@ from numba import njit
 
 from palmar.safety.chunks import ChunkConfig, ChunkPlayer
 from palmar.safety.constraints import ConstraintSet
-from palmar.safety.geometry import FAR, Kinematics, distances, poses
+from palmar.safety.geometry import FAR, Kinematics, pair_gap, poses
 from palmar.safety.qp import SOLVED, AccelerationQP, BarrierConfig
 from palmar.safety.robot import RobotModel
 from palmar.safety.stop import FAILURES, OK, Space, bounds_of, posture, stop_law, verify_stop, work_of
@@ -119,18 +119,18 @@ def step(q, v, x, dt, q_out, v_out):
 def _look(tree, q, w, palm):
     """Self clearance (clamped to FAR), table clearance and palm position at q."""
     poses(tree, q, w.p, w.r, w.axis, w.anchor, w.ends)
-    distances(tree, w.ends, FAR, w.pair[0], w.table[0], w.d, w.e)
     palm[:] = w.p[tree.palm]
     own, low = FAR, np.inf
     for i in range(len(tree.pairs)):
-        own = min(own, w.pair[0, i])
+        own = min(own, pair_gap(tree, w.ends, i, own))
     for i in range(len(tree.table)):
-        low = min(low, w.table[0, i])
+        g = tree.table[i]
+        low = min(low, min(w.ends[g, 0, 2], w.ends[g, 1, 2]) - tree.radius[g])
     return own, low
 
 
 def space_of(constraints: ConstraintSet, allowance: float) -> Space:
-    """The hard rows' limits of the geometry, ``allowance`` [m] tighter; infinite where there is no such row."""
+    """The hard rows' limits of the geometry, ``allowance`` [m] tighter; infinite where there is none."""
     own = table = -math.inf
     lower, upper = np.full(3, -np.inf), np.full(3, np.inf)
     for c in constraints.constraints:
@@ -209,10 +209,22 @@ class Filter:
         self._state: Reading | None = None
         self._now, self.seq = -math.inf, -1
         self.u, self.ud, self.udd = np.zeros(n), np.zeros(n), np.zeros(n)
+        self._warm_up()
         self.measurement: Measurement | None = None
         """The measurement of the last tick, without batch dimensions."""
         self.foreseen: tuple[float, str] | None = None
-        """Time and constraint of the first pending target that could not be reached safely, as far as checked."""
+        """Time and constraint of the first pending target that is not safe, as far as checked."""
+
+    def _warm_up(self) -> None:
+        """Call every kernel once, so that none is compiled or loaded while the robot moves."""
+        home, zero, tree = np.array(self.robot.home, dtype=np.float64), self.ud, self.kinematics.tree
+        intend(home, zero, zero, home, zero, self.bounds, self.config.dt, self._wanted)
+        self.qp.solve(home, zero, zero, zero)
+        step(home, zero, zero, self.config.dt, self._q, self._v)
+        stop_law(zero, zero, self.bounds, self.config.dt, self._stop)
+        verify_stop(tree, self.bounds, self.space, home, zero, zero, self.config.dt, self._work)
+        posture(tree, self.bounds, self.space, home, self._work)
+        _look(tree, home, self._work, np.empty(3))
 
     @property
     def state(self) -> State:

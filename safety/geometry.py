@@ -59,76 +59,82 @@ class Tree(NamedTuple):
     """(k,) geoms that must stay above the table."""
     palm: int
     """Palm body."""
+    spheres: Array
+    """(P,) sum of the radii of the pair's bounding spheres [m]."""
     pair_reach: Array
-    """(P, n) how far one radian of a joint moves a pair's points against each other, at most [m/rad]."""
+    """(n, P) how far one radian of a joint moves a pair's points against each other, at most [m/rad]."""
     table_reach: Array
-    """(k, n) how far one radian of a joint moves a geom, at most [m/rad]."""
+    """(n, k) how far one radian of a joint moves a geom, at most [m/rad]."""
+    pair_near: Array
+    """(P,) part of the barriers' reach for a pair, 1 if the arm can close it and less for the fingers alone."""
     palm_reach: Array
     """(n,) how far one radian of a joint moves the palm origin, at most [m/rad]."""
 
 
-@njit(cache=True, nogil=True, inline="always")
-def segment_parameters(p, d, q, e):
-    """Parameters s, t in [0, 1] of the closest points of segments p + s d and q + t e.
+@njit(cache=True, nogil=True)
+def segment_distance(ends, a, b):
+    """Closest points of two segments.
 
     Robust for parallel and for degenerate (point) segments.  Source: Ericson, Real-Time Collision
-    Detection, 5.1.9; for nearly parallel segments the interior solution is ill-conditioned, so the four
-    end-to-segment candidates are compared as well.
+    Detection, 5.1.9; where the closest points are not both inside, and for parallel segments, they are among
+    the four pairs of an end and its nearest point, which are compared.
+
+    Args:
+        ends: Segment ends and centres [m], (g, 3, 3).
+        a: Row of one segment.
+        b: Row of the other.
+
+    Returns:
+        Distance [m], parameters s and t of the closest points in [0, 1].
     """
-    rx, ry, rz = p[0] - q[0], p[1] - q[1], p[2] - q[2]
-    a = d[0] * d[0] + d[1] * d[1] + d[2] * d[2]
-    f = e[0] * e[0] + e[1] * e[1] + e[2] * e[2]
-    b = d[0] * e[0] + d[1] * e[1] + d[2] * e[2]
-    c = d[0] * rx + d[1] * ry + d[2] * rz
-    g = e[0] * rx + e[1] * ry + e[2] * rz
-    det = a * f - b * b
+    dx, dy, dz = ends[a, 1, 0] - ends[a, 0, 0], ends[a, 1, 1] - ends[a, 0, 1], ends[a, 1, 2] - ends[a, 0, 2]
+    ex, ey, ez = ends[b, 1, 0] - ends[b, 0, 0], ends[b, 1, 1] - ends[b, 0, 1], ends[b, 1, 2] - ends[b, 0, 2]
+    rx, ry, rz = ends[a, 0, 0] - ends[b, 0, 0], ends[a, 0, 1] - ends[b, 0, 1], ends[a, 0, 2] - ends[b, 0, 2]
+    aa, ee = dx * dx + dy * dy + dz * dz, ex * ex + ey * ey + ez * ez
+    ae = dx * ex + dy * ey + dz * ez
+    c, g = dx * rx + dy * ry + dz * rz, ex * rx + ey * ry + ez * rz
+    det = aa * ee - ae * ae
     best, bs, bt = 1e300, 0.0, 0.0
     for k in range(5):
         if k == 0:
-            if det <= 1e-9 * a * f:
+            if det <= 1e-9 * aa * ee:
                 continue
-            s, t = (b * g - c * f) / det, (a * g - b * c) / det
+            s, t = (ae * g - c * ee) / det, (aa * g - ae * c) / det
             if s < 0.0 or s > 1.0 or t < 0.0 or t > 1.0:
                 continue
         elif k <= 2:
             s = float(k - 1)
-            t = min(1.0, max(0.0, (g + s * b) / f)) if f > 0.0 else 0.0
+            t = min(1.0, max(0.0, (g + s * ae) / ee)) if ee > 0.0 else 0.0
         else:
             t = float(k - 3)
-            s = min(1.0, max(0.0, (t * b - c) / a)) if a > 0.0 else 0.0
-        x, y, z = rx + s * d[0] - t * e[0], ry + s * d[1] - t * e[1], rz + s * d[2] - t * e[2]
+            s = min(1.0, max(0.0, (t * ae - c) / aa)) if aa > 0.0 else 0.0
+        x, y, z = rx + s * dx - t * ex, ry + s * dy - t * ey, rz + s * dz - t * ez
         w = x * x + y * y + z * z
         if w < best:
             best, bs, bt = w, s, t
         if k == 0:
             break
-    return bs, bt, best
+    return math.sqrt(best), bs, bt
 
 
-@njit(cache=True, nogil=True)
-def segment_distance(a0, a1, b0, b1, ra, rb, near, d, e):
-    """Distance of two capsules [m], or the bounding-sphere lower bound where that exceeds ``near``.
+@njit(cache=True, nogil=True, inline="always")
+def centre_distance(ends, a, b):
+    """Distance of the centres of two segments [m]."""
+    x, y, z = ends[a, 2, 0] - ends[b, 2, 0], ends[a, 2, 1] - ends[b, 2, 1], ends[a, 2, 2] - ends[b, 2, 2]
+    return math.sqrt(x * x + y * y + z * z)
 
-    Returns:
-        distance, s, t (parameters of the closest points), exact.
-    """
-    w, la, lb = 0.0, 0.0, 0.0
-    for i in range(3):
-        d[i], e[i] = a1[i] - a0[i], b1[i] - b0[i]
-        m = (a0[i] + a1[i] - b0[i] - b1[i]) * 0.5
-        w += m * m
-        la += d[i] * d[i]
-        lb += e[i] * e[i]
-    low = math.sqrt(w) - 0.5 * (math.sqrt(la) + math.sqrt(lb)) - ra - rb
-    if low >= near:
-        return low, 0.5, 0.5, False
-    s, t, best = segment_parameters(a0, d, b0, e)
-    return math.sqrt(best) - ra - rb, s, t, True
+
+@njit(cache=True, nogil=True, inline="always")
+def pair_gap(tree, ends, i, near):
+    """Distance of pair i [m], or the lower bound of its bounding spheres where that reaches ``near``."""
+    a, b = tree.pairs[i, 0], tree.pairs[i, 1]
+    low = centre_distance(ends, a, b) - tree.spheres[i]
+    return low if low >= near else segment_distance(ends, a, b)[0] - tree.radius[a] - tree.radius[b]
 
 
 @njit(cache=True, nogil=True)
 def poses(tree, q, p, r, axis, anchor, ends):
-    """Forward kinematics: body poses (b, 3), (b, 3, 3), world joint axes and anchors (n, 3), ends (g, 2, 3)."""
+    """Forward kinematics: body poses (b, 3), (b, 3, 3), axes, anchors (n, 3), ends, centres (g, 3, 3)."""
     for b in range(len(tree.parent)):
         up = tree.parent[b]
         for i in range(3):
@@ -150,12 +156,11 @@ def poses(tree, q, p, r, axis, anchor, ends):
             _turn(tree, b, j, q[j] - tree.zero[b], p, r, axis, anchor)
     for g in range(len(tree.geom_body)):
         b = tree.geom_body[g]
-        for k in range(2):
-            for i in range(3):
-                x = p[b, i]
-                for m in range(3):
-                    x += r[b, i, m] * tree.ends[g, k, m]
-                ends[g, k, i] = x
+        for i in range(3):
+            r0, r1, r2, o = r[b, i, 0], r[b, i, 1], r[b, i, 2], p[b, i]
+            u = o + r0 * tree.ends[g, 0, 0] + r1 * tree.ends[g, 0, 1] + r2 * tree.ends[g, 0, 2]
+            v = o + r0 * tree.ends[g, 1, 0] + r1 * tree.ends[g, 1, 1] + r2 * tree.ends[g, 1, 2]
+            ends[g, 0, i], ends[g, 1, i], ends[g, 2, i] = u, v, 0.5 * (u + v)
 
 
 @njit(cache=True, nogil=True)
@@ -191,33 +196,28 @@ def point_row(tree, body, x, n, axis, anchor, sign, row):
 
 
 @njit(cache=True, nogil=True)
-def distances(tree, ends, near, pair, table, d, e):
+def distances(tree, ends, near, pair, table):
     """Pair distances (P,), exact below ``near`` and lower bounds above, and table heights (k,)."""
     for i in range(len(tree.pairs)):
-        a, b = tree.pairs[i, 0], tree.pairs[i, 1]
-        pair[i] = segment_distance(
-            ends[a, 0], ends[a, 1], ends[b, 0], ends[b, 1], tree.radius[a], tree.radius[b], near, d, e
-        )[0]
+        pair[i] = pair_gap(tree, ends, i, near)
     for i in range(len(tree.table)):
         g = tree.table[i]
         table[i] = min(ends[g, 0, 2], ends[g, 1, 2]) - tree.radius[g]
 
 
 @njit(cache=True, nogil=True)
-def pair_row(tree, i, ends, axis, anchor, row, n, xa, xb, d, e):
+def pair_row(tree, i, ends, axis, anchor, row, n, xa, xb):
     """Distance of pair i [m] and its gradient into ``row`` (n,), closest points into xa, xb (on the axes)."""
     a, b = tree.pairs[i, 0], tree.pairs[i, 1]
-    ra, rb = tree.radius[a], tree.radius[b]
-    gap, s, t, _ = segment_distance(ends[a, 0], ends[a, 1], ends[b, 0], ends[b, 1], ra, rb, np.inf, d, e)
+    length, s, t = segment_distance(ends, a, b)
     row[:] = 0.0
-    length = gap + ra + rb
     for k in range(3):
-        xa[k] = ends[a, 0, k] + s * d[k]
-        xb[k] = ends[b, 0, k] + t * e[k]
+        xa[k] = ends[a, 0, k] + s * (ends[a, 1, k] - ends[a, 0, k])
+        xb[k] = ends[b, 0, k] + t * (ends[b, 1, k] - ends[b, 0, k])
         n[k] = (xb[k] - xa[k]) / length if length > 1e-9 else 0.0
     point_row(tree, tree.geom_body[b], xb, n, axis, anchor, 1.0, row)
     point_row(tree, tree.geom_body[a], xa, n, axis, anchor, -1.0, row)
-    return gap
+    return length - tree.radius[a] - tree.radius[b]
 
 
 @njit(cache=True, nogil=True)
@@ -233,8 +233,7 @@ def table_row(tree, i, ends, axis, anchor, row, n):
 
 @njit(cache=True, nogil=True)
 def _pose_clearances(xpos, xmat, half, radius, pairs, table, near, own, low):
-    d, e = np.empty(3), np.empty(3)
-    a0, a1, b0, b1 = np.empty(3), np.empty(3), np.empty(3), np.empty(3)
+    ends = np.empty((2, 3, 3))
     for w in range(xpos.shape[0]):
         best = near
         for i in range(len(pairs)):
@@ -247,9 +246,9 @@ def _pose_clearances(xpos, xmat, half, radius, pairs, table, near, own, low):
                 continue
             for k in range(3):
                 ua, ub = half[a] * xmat[w, a, 3 * k + 2], half[b] * xmat[w, b, 3 * k + 2]
-                a0[k], a1[k] = xpos[w, a, k] - ua, xpos[w, a, k] + ua
-                b0[k], b1[k] = xpos[w, b, k] - ub, xpos[w, b, k] + ub
-            best = min(best, segment_distance(a0, a1, b0, b1, radius[a], radius[b], np.inf, d, e)[0])
+                ends[0, 0, k], ends[0, 1, k] = xpos[w, a, k] - ua, xpos[w, a, k] + ua
+                ends[1, 0, k], ends[1, 1, k] = xpos[w, b, k] - ub, xpos[w, b, k] + ub
+            best = min(best, segment_distance(ends, 0, 1)[0] - radius[a] - radius[b])
         own[w] = best
         height = np.inf
         for i in range(len(table)):
@@ -283,7 +282,7 @@ class PoseGeometry:
         lead, g = geom_xpos.shape[:-2], len(self.half)
         if geom_xpos.shape[-2:] != (g, 3) or geom_xmat.shape != (*lead, g, 9):
             raise ConfigError(
-                f"geom_xpos {geom_xpos.shape}, geom_xmat {geom_xmat.shape}; need (*B, {g}, 3) and (*B, {g}, 9)"
+                f"geom_xpos {geom_xpos.shape}, geom_xmat {geom_xmat.shape}; need (*B, {g}, 3), (*B, {g}, 9)"
             )
         x, m = geom_xpos.reshape(-1, g, 3), geom_xmat.reshape(-1, g, 9)
         own, low = np.empty(len(x)), np.empty(len(x))
@@ -322,7 +321,7 @@ class Kinematics:
         return Kinematics(
             tree,
             geoms,
-            (*scratch, np.zeros((g, 2, 3))),
+            (*scratch, np.zeros((g, 3, 3))),
             model,
             model.jnt_qposadr[joints].copy(),
             model.jnt_dofadr[joints].copy(),
@@ -338,9 +337,9 @@ class Kinematics:
         return self.place(q)[0][self.tree.palm].copy()
 
     def clearances(self, q: Array, *, near: float = np.inf) -> tuple[Array, Array]:
-        """Distance of every pair (P,), lower bounds above ``near``, and height of every table geom (k,) [m]."""
+        """Distance of every pair (P,), lower bounds above ``near``, height of every table geom (k,) [m]."""
         pair, table = np.empty(len(self.tree.pairs)), np.empty(len(self.tree.table))
-        distances(self.tree, self.place(q)[4], near, pair, table, np.empty(3), np.empty(3))
+        distances(self.tree, self.place(q)[4], near, pair, table)
         return pair, table
 
     def rows(self, q: Array) -> tuple[Array, Array]:
@@ -348,9 +347,9 @@ class Kinematics:
         _, _, axis, anchor, ends = self.place(q)
         tree, n = self.tree, len(self.tree.joint_body)
         pair, table = np.empty((len(tree.pairs), n)), np.empty((len(tree.table), n))
-        v = np.empty((5, 3))
+        v = np.empty((3, 3))
         for i in range(len(pair)):
-            pair_row(tree, i, ends, axis, anchor, pair[i], v[0], v[1], v[2], v[3], v[4])
+            pair_row(tree, i, ends, axis, anchor, pair[i], v[0], v[1], v[2])
         for i in range(len(table)):
             table_row(tree, i, ends, axis, anchor, table[i], v[0])
         return pair, table
@@ -442,8 +441,10 @@ def _tree(model: mujoco.MjModel, robot: RobotModel) -> tuple[Tree, tuple[str, ..
         pairs=pairs,
         table=table,
         palm=int(palm) - 1,
-        pair_reach=pair_reach,
-        table_reach=reach[table].reshape(len(table), n),
+        spheres=(half[pairs, 0] + model.geom_size[geoms, 0][pairs]).sum(axis=1),
+        pair_reach=np.ascontiguousarray(pair_reach.T),
+        pair_near=np.where(pair_reach[:, : robot.n_arm].any(axis=1), 1.0, 0.2),
+        table_reach=np.ascontiguousarray(reach[table].reshape(len(table), n).T),
         palm_reach=_reach(chain, int(palm) - 1, np.zeros((1, 3)), n),
     )
     return tree, tuple(names), joints

@@ -23,7 +23,7 @@ import mujoco
 import numpy as np
 from numba import njit
 
-from palmar.safety.geometry import Kinematics, pair_row, point_row, poses, segment_distance, table_row
+from palmar.safety.geometry import Kinematics, pair_gap, pair_row, point_row, poses, table_row
 from palmar.safety.robot import RobotModel
 from palmar.safety.stop import Bounds, Space, box
 from palmar.safety.types import ConfigError
@@ -55,7 +55,7 @@ class BarrierConfig:
     buffer: float = 0.002
     """Distance kept beyond the limit [m]."""
     reach: float = 0.20
-    """Pairs and geoms further away than this make no row [m]."""
+    """Pairs and geoms further away than this make no row [m]; a fifth of it for pairs of fingers."""
 
     def __post_init__(self) -> None:
         for name, value in self.__dict__.items():
@@ -118,13 +118,16 @@ def assemble(tree, bounds, space, bar, q, v, a, dt, s, matrix, lower, kind, low,
         bounds: Joint limits.
         space: Limits of the geometry.
         bar: Barrier.
-        q: Positions [rad], (n,); likewise v [rad/s], a [rad/s2] of the tick before.
+        q: Positions [rad], (n,).
+        v: Velocities [rad/s], (n,).
+        a: Accelerations of the tick before [rad/s2], (n,).
         dt: Tick [s].
-        s: Scratch: body positions, rotations, axes, anchors, ends, (6, 3), (n,).
+        s: Scratch: body positions, rotations, axes, anchors, ends, (3, 3), (n,).
         matrix: Out: rows, (m, n + 1), in z.
         lower: Out: their lower bounds, (m,).
         kind: Out: kind of each row, (m,).
-        low: Out: bounds of the acceleration [rad/s2], (n,); likewise high.
+        low: Out: lower bounds of the acceleration [rad/s2], (n,).
+        high: Out: upper bounds [rad/s2], (n,).
 
     Returns:
         Number of rows.
@@ -133,23 +136,11 @@ def assemble(tree, bounds, space, bar, q, v, a, dt, s, matrix, lower, kind, low,
     poses(tree, q, p, r, axis, anchor, ends)
     box(q, v, a, bounds, dt, low, high)
     k = 0
-    near = bar.reach + space.self_limit
     for i in range(len(tree.pairs)):
-        ga, gb = tree.pairs[i, 0], tree.pairs[i, 1]
-        d, _, _, exact = segment_distance(
-            ends[ga, 0],
-            ends[ga, 1],
-            ends[gb, 0],
-            ends[gb, 1],
-            tree.radius[ga],
-            tree.radius[gb],
-            near,
-            t[3],
-            t[4],
-        )
-        if not exact or d >= near or k == PAIR_ROWS:
+        near = bar.reach * tree.pair_near[i] + space.self_limit
+        if k == PAIR_ROWS or pair_gap(tree, ends, i, near) >= near:
             continue
-        pair_row(tree, i, ends, axis, anchor, row, t[0], t[1], t[2], t[3], t[4])
+        d = pair_row(tree, i, ends, axis, anchor, row, t[0], t[1], t[2])
         if _add(row, d - space.self_limit - bar.buffer, v, bar, low, high, bounds.a, matrix, lower, k):
             kind[k] = SELF_KIND
             k += 1
@@ -188,7 +179,8 @@ def kkt(z, dual, wanted, matrix, lower, upper):
         dual: Multipliers of bounds then rows, (n + m,); positive at an upper bound, negative at a lower one.
         wanted: Centre of the cost, (n,).
         matrix: Rows, (m, n).
-        lower: Lower bounds of z then rows, (n + m,); likewise upper.
+        lower: Lower bounds of z then rows, (n + m,).
+        upper: Upper bounds, (n + m,).
 
     Returns:
         SOLVED, NOT_FEASIBLE, NOT_STATIONARY, NOT_COMPLEMENTARY or NOT_FINITE.
@@ -238,8 +230,8 @@ class AccelerationQP:
             space: Limits of the geometry.
             config: Shape of the barriers.
             dt: Tick [s].
-            torque_error: Part of tau_max kept back for the error of the inverse dynamics [N m], or None for no
-                torque rows.
+            torque_error: Part of tau_max kept back for the error of the inverse dynamics [N m], or None
+                for no torque rows.
         """
         n, m = robot.n, PAIR_ROWS + TABLE_ROWS + PALM_ROWS
         self.kin, self.bounds, self.space, self.dt = kinematics, bounds, space, dt
@@ -259,7 +251,7 @@ class AccelerationQP:
         self.wanted, self.z = np.zeros(n + 1), np.zeros(n + 1)
         self.low, self.high = np.zeros(n), np.zeros(n)
         self._cost, self._row_lower = np.zeros(n + 1), np.zeros(m)
-        self._scratch = (*kinematics.scratch, np.zeros((6, 3)), np.zeros(n))
+        self._scratch = (*kinematics.scratch, np.zeros((3, 3)), np.zeros(n))
         self._data = mujoco.MjData(kinematics.model)
         self._full, self._bias = np.zeros((kinematics.model.nv,) * 2), np.zeros(kinematics.model.nv)
         self._cross = np.ix_(kinematics.dof[: self.arm], kinematics.dof)
@@ -271,7 +263,7 @@ class AccelerationQP:
         self.active: tuple[str, ...] = ()
 
     def solve(self, q: Array, v: Array, a: Array, wanted: Array) -> tuple[int, Array]:
-        """The acceleration nearest to ``wanted`` [rad/s2] for the commands (q, v, a), and SOLVED or what failed.
+        """The acceleration nearest to ``wanted`` [rad/s2] for commands (q, v, a), and SOLVED or a fault.
 
         The returned array is overwritten by the next call.
         """

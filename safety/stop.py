@@ -1,6 +1,6 @@
-"""The stop law, the trajectory it leads along, its verification, and the speed from which it still ends in time.
+"""The stop law, the trajectory it leads along, its verification, and the speed from which it ends in time.
 
-A command is a discrete integrator per joint (``tracking.integrate``): at each tick an acceleration a is chosen,
+A command is a discrete integrator per joint (``tracking.integrate``): each tick an acceleration a is chosen,
 ``v' = v + a dt`` and ``q' = q + v dt + a dt^2 / 2``, within ``|a| <= A`` and ``|a - a_before| <= J dt``.
 
 The law is memoryless: what it does depends on (v, a) alone.  So the tail of a verified stop trajectory is the
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from palmar.safety.geometry import Tree, distances, poses
+from palmar.safety.geometry import Tree, pair_gap, poses
 from palmar.safety.robot import Limits
 
 Array = np.ndarray
@@ -141,10 +141,12 @@ def stop_path(q, v, a, b, dt, path, turn):
     """Positions of the stop from (q, v, a), checked against every joint limit at every tick.
 
     Args:
-        q: Positions [rad], (n,), likewise v [rad/s] and the acceleration of the tick that led here, a [rad/s2].
+        q: Positions [rad], (n,).
+        v: Velocities [rad/s], (n,).
+        a: Accelerations of the tick that led here [rad/s2], (n,).
         b: Bounds.
         dt: Tick [s].
-        path: Out: positions, (n, LONGEST + 2); row i ends at the tick in its last column, where its joint rests.
+        path: Out: positions, (n, LONGEST + 2); row i ends at the tick in its last column.
         turn: Out: tick at which each joint reverses, -1 for never, (n,).
 
     Returns:
@@ -201,6 +203,10 @@ class Work(NamedTuple):
     turn: Array
     q: Array
     moved: Array
+    travel: Array
+    fall: Array
+    live: Array
+    low: Array
     pair: Array
     """(SAMPLES, P)"""
     table: Array
@@ -213,8 +219,6 @@ class Work(NamedTuple):
     axis: Array
     anchor: Array
     ends: Array
-    d: Array
-    e: Array
 
 
 def work_of(tree: Tree) -> Work:
@@ -225,6 +229,10 @@ def work_of(tree: Tree) -> Work:
         np.zeros(n, dtype=np.int64),
         np.zeros(n),
         np.zeros(n),
+        np.zeros(len(tree.pairs)),
+        np.zeros(len(tree.table)),
+        np.zeros(len(tree.pairs), dtype=np.int64),
+        np.zeros(len(tree.table), dtype=np.int64),
         np.zeros((SAMPLES, len(tree.pairs))),
         np.zeros((SAMPLES, len(tree.table))),
         np.zeros((SAMPLES, 3)),
@@ -233,30 +241,80 @@ def work_of(tree: Tree) -> Work:
         np.zeros((b, 3, 3)),
         np.zeros((n, 3)),
         np.zeros((n, 3)),
-        np.zeros((g, 2, 3)),
-        np.zeros(3),
-        np.zeros(3),
+        np.zeros((g, 3, 3)),
     )
 
 
 @njit(cache=True, nogil=True)
-def _sample(tree, space, w, k, s):
-    """Geometry at tick k of the path into row s; failure code."""
+def _place(tree, space, w, k, s):
+    """Forward kinematics at tick k of the path and the palm into row s; whether the palm is in the workspace."""
     for i in range(len(w.q)):
         w.q[i] = _at(w.path, i, k)
     poses(tree, w.q, w.p, w.r, w.axis, w.anchor, w.ends)
-    distances(tree, w.ends, space.self_limit + 0.02, w.pair[s], w.table[s], w.d, w.e)
-    for i in range(len(tree.pairs)):
-        if w.pair[s, i] < space.self_limit:
-            return SELF
-    for i in range(len(tree.table)):
-        if w.table[s, i] < space.table_limit:
-            return TABLE
+    inside = True
     for i in range(3):
         x = w.p[tree.palm, i]
         w.palm[s, i] = x
-        if x < space.lower[i] or x > space.upper[i]:
-            return WORKSPACE
+        inside = inside and space.lower[i] <= x <= space.upper[i]
+    return inside
+
+
+@njit(cache=True, nogil=True)
+def _first(tree, space, w):
+    """Geometry of the first tick, and what could come too close by ``w.moved`` at all: the live ones.
+
+    Returns:
+        Failure code, number of live pairs, of live geoms, and whether the palm is live.
+    """
+    if not _place(tree, space, w, 0, 0):
+        return WORKSPACE, 0, 0, False
+    w.travel[:] = 0.0
+    w.fall[:] = 0.0
+    way = 0.0
+    for j in range(len(w.moved)):
+        if w.moved[j] > 0.0:
+            m = w.moved[j]
+            for i in range(len(w.travel)):
+                w.travel[i] += m * tree.pair_reach[j, i]
+            for i in range(len(w.fall)):
+                w.fall[i] += m * tree.table_reach[j, i]
+            way += m * tree.palm_reach[j]
+    pairs, geoms, palm = 0, 0, False
+    for i in range(len(tree.pairs)):
+        d = pair_gap(tree, w.ends, i, space.self_limit + w.travel[i])
+        if d < space.self_limit:
+            return SELF, 0, 0, False
+        if d - w.travel[i] < space.self_limit:
+            w.live[pairs], w.pair[0, pairs] = i, d
+            pairs += 1
+    for i in range(len(tree.table)):
+        g = tree.table[i]
+        h = min(w.ends[g, 0, 2], w.ends[g, 1, 2]) - tree.radius[g]
+        if h < space.table_limit:
+            return TABLE, 0, 0, False
+        if h - w.fall[i] < space.table_limit:
+            w.low[geoms], w.table[0, geoms] = i, h
+            geoms += 1
+    for i in range(3):
+        x = w.palm[0, i]
+        palm = palm or x - way < space.lower[i] or x + way > space.upper[i]
+    return OK, pairs, geoms, palm
+
+
+@njit(cache=True, nogil=True)
+def _sample(tree, space, w, k, s, pairs, geoms):
+    """Geometry of the live pairs and geoms at tick k of the path into row s; failure code."""
+    if not _place(tree, space, w, k, s):
+        return WORKSPACE
+    for i in range(pairs):
+        w.pair[s, i] = pair_gap(tree, w.ends, w.live[i], np.inf)
+        if w.pair[s, i] < space.self_limit:
+            return SELF
+    for i in range(geoms):
+        g = tree.table[w.low[i]]
+        w.table[s, i] = min(w.ends[g, 0, 2], w.ends[g, 1, 2]) - tree.radius[g]
+        if w.table[s, i] < space.table_limit:
+            return TABLE
     return OK
 
 
@@ -266,41 +324,45 @@ def posture(tree, bounds, space, q, w):
     for i in range(len(q)):
         if not bounds.low[i] <= q[i] <= bounds.high[i]:
             return POSITION
-        w.path[i, 0], w.path[i, LONGEST + 1] = q[i], 0.0
-    return _sample(tree, space, w, 0, 0)
+        w.path[i, 0], w.path[i, LONGEST + 1], w.moved[i] = q[i], 0.0, 0.0
+    return _first(tree, space, w)[0]
 
 
 @njit(cache=True, nogil=True)
-def _between(tree, bounds, space, w, k0, k1, s0, s1, dt):
-    """Whether every tick strictly between two samples is clear; a proof, not a test at points.
-
-    A distance changes by at most (reach of each joint) x (how far that joint moves), so halfway between two
-    samples it is at least their mean less half of that.  Heights and the palm are moreover smooth: on an
-    interval of length h they stay above the chord less h^2 / 8 times their largest acceleration.
-    """
-    h = (k1 - k0) * dt
-    spin = 0.0
+def _travel(bounds, w, k0, k1, dt):
+    """How far each joint travels between two ticks, back and forth added up, into ``w.moved`` [rad]."""
     for i in range(len(w.q)):
         x0, x1 = _at(w.path, i, k0), _at(w.path, i, k1)
         t = w.turn[i]
         w.moved[i] = abs(x1 - x0)
         if k0 < t < k1:
             x = _at(w.path, i, t)
-            # The reversal lies inside a tick: half a tick's acceleration more at most.
+            # The reversal lies inside a tick: at most this much further.
             w.moved[i] = abs(x - x0) + abs(x1 - x) + bounds.a[i] * dt * dt
-        spin += w.moved[i] / h + (0.5 * bounds.a[i] * h if w.moved[i] > 0.0 else 0.0)
-    for i in range(len(tree.pairs)):
+
+
+@njit(cache=True, nogil=True)
+def _between(tree, bounds, space, w, k0, k1, s0, s1, pairs, geoms, palm, dt):
+    """Whether every tick strictly between two samples is clear; a proof, not a test at points.
+
+    A distance changes by at most (reach of each joint) x (how far that joint moves), so between two samples
+    it is at least their mean less half of that.  Heights and the palm are moreover smooth: on an
+    interval of length h they stay above the chord less h^2 / 8 times their largest acceleration.
+    """
+    _travel(bounds, w, k0, k1, dt)
+    h = (k1 - k0) * dt
+    for i in range(pairs):
         room = w.pair[s0, i] + w.pair[s1, i] - 2.0 * space.self_limit
         for j in range(len(w.q)):
-            room -= tree.pair_reach[i, j] * w.moved[j]
+            room -= tree.pair_reach[j, w.live[i]] * w.moved[j]
         if room < 0.0:
             return False
-    for i in range(len(tree.table)):
+    for i in range(geoms):
         low = min(w.table[s0, i], w.table[s1, i]) - space.table_limit
         mean = 0.5 * (w.table[s0, i] + w.table[s1, i]) - space.table_limit
-        if not _smooth(tree.table_reach[i], bounds, w.moved, h, low, mean):
+        if not _smooth(tree.table_reach[:, w.low[i]], bounds, w.moved, h, low, mean):
             return False
-    for i in range(3):
+    for i in range(3 if palm else 0):
         x0, x1 = w.palm[s0, i], w.palm[s1, i]
         low = min(min(x0, x1) - space.lower[i], space.upper[i] - max(x0, x1))
         mean = min(0.5 * (x0 + x1) - space.lower[i], space.upper[i] - 0.5 * (x0 + x1))
@@ -327,15 +389,17 @@ def _smooth(reach, bounds, moved, h, low, mean):
 def verify_stop(tree, bounds, space, q, v, a, dt, w):
     """Whether the stop from (q, v, a) keeps every joint limit and clearance at every tick until rest.
 
-    Joint limits are checked at every tick.  Clearances are evaluated at both ends and, by bisection, wherever
-    ``_between`` cannot exclude a violation at a tick in between, at most SAMPLES times; when those do not
-    suffice the stop counts as not verified.
+    Joint limits are checked at every tick.  Clearances are evaluated at the start; those that the whole stop
+    could use up also at the end and, by bisection, wherever ``_between`` cannot exclude a violation at a tick
+    in between, at most SAMPLES times.  When those do not suffice the stop counts as not verified.
 
     Args:
         tree: Kinematics.
         bounds: Joint limits.
         space: Limits of the geometry.
-        q: Positions [rad], (n,); likewise v [rad/s], a [rad/s2], the acceleration that led here.
+        q: Positions [rad], (n,).
+        v: Velocities [rad/s], (n,).
+        a: Accelerations of the tick that led here [rad/s2], (n,).
         dt: Tick [s].
         w: Scratch.
 
@@ -345,11 +409,11 @@ def verify_stop(tree, bounds, space, q, v, a, dt, w):
     last, code = stop_path(q, v, a, bounds, dt, w.path, w.turn)
     if code != OK:
         return code, last, 0
-    code = _sample(tree, space, w, 0, 0)
-    used, depth = 1, 0
-    if code != OK or last == 0:
-        return code, last, used
-    code = _sample(tree, space, w, last, 1)
+    _travel(bounds, w, 0, last, dt)
+    code, pairs, geoms, palm = _first(tree, space, w)
+    if code != OK or pairs + geoms == 0 and not palm:
+        return code, last, 1
+    code = _sample(tree, space, w, last, 1, pairs, geoms)
     used = 2
     if code != OK:
         return code, last, used
@@ -358,13 +422,13 @@ def verify_stop(tree, bounds, space, q, v, a, dt, w):
     while depth > 0:
         depth -= 1
         k0, k1, s0, s1 = w.stack[depth, 0], w.stack[depth, 1], w.stack[depth, 2], w.stack[depth, 3]
-        if k1 - k0 < 2 or _between(tree, bounds, space, w, k0, k1, s0, s1, dt):
+        if k1 - k0 < 2 or _between(tree, bounds, space, w, k0, k1, s0, s1, pairs, geoms, palm, dt):
             continue
         if used == SAMPLES:
             return EFFORT, last, used
         # Speed falls along a stop: the middle of the way lies before the middle of the time.
         k = k0 + max(1, (k1 - k0) * 2 // 5)
-        code = _sample(tree, space, w, k, used)
+        code = _sample(tree, space, w, k, used, pairs, geoms)
         if code != OK:
             return code, last, used + 1
         w.stack[depth, 0], w.stack[depth, 1], w.stack[depth, 2], w.stack[depth, 3] = k, k1, used, s1
@@ -392,10 +456,10 @@ def speed_bound(room, a_max, j_max, dt):
 
 @njit(cache=True, nogil=True, inline="always")
 def may_reach(q, v, x, i, b, dt, side):
-    """Whether joint i at (q, v) may take acceleration x this tick, as seen from its upper (+1) or lower end.
+    """Whether joint i at (q, v) may take acceleration x now, as seen from its upper (+1) or lower end.
 
-    The state after the tick, carried on to where the acceleration has been ramped down to zero, must lie below
-    the derived bound and, seen ``c`` seconds ahead, below the published curve.
+    The state after the tick, carried on to where the acceleration has been ramped down to zero, must lie
+    below the derived bound and, seen ``c`` seconds ahead, below the published curve.
     """
     s, p = side * (v + dt * x), side * (q + dt * v + 0.5 * dt * dt * x)
     f = side * x

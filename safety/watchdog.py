@@ -1,9 +1,9 @@
 """The filter's states and what leads from one to another, as a table.
 
-RUN follows the policy.  HOLD is a controlled stop with power kept (category 2 of IEC 60204-1) that resumes by
-itself with fresh chunks.  STOP is a controlled stop after which the arm is released (category 1); a hand keeps
-its targets and power (category 2), so that it drops nothing.  LATCHED is at rest after a STOP and left only by
-an operator's reset, into HOLD.  Inspired by the standard; nothing here is safety-rated.
+RUN follows the policy.  HOLD is a controlled stop with power kept (category 2 of IEC 60204-1) that resumes
+by itself with fresh chunks.  STOP is a controlled stop after which the arm is released (category 1); a hand
+keeps its targets and power (category 2), so that it drops nothing.  LATCHED is at rest after a STOP and left
+only by an operator's reset, into HOLD.  Inspired by the standard; nothing here is safety-rated.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from palmar.safety.constraints import parse
 from palmar.safety.robot import Limits, RobotModel
 
@@ -62,25 +63,41 @@ PAIRS = (
     ("base_c0", "l3_c0"),
 )
 
-CONSTRAINTS = """
-name: arm
-version: 1
-constraints:
-  joint_position: {margin: joint_position, params: {buffer: 0.0}, signal: state, source: measured, memory: none, runtime: hard row, budget: 0.0, unit: s}
-  joint_velocity: {margin: joint_velocity, params: {}, signal: transition, source: measured, memory: none, runtime: hard row, budget: 0.0, unit: s}
-  joint_acceleration: {margin: joint_acceleration, params: {}, signal: transition, source: measured, memory: none, runtime: hard row, budget: 0.0, unit: s}
-  joint_jerk: {margin: joint_jerk, params: {}, signal: transition, source: measured, memory: none, runtime: hard row, budget: 0.0, unit: s}
-  joint_torque: {margin: joint_torque, params: {}, signal: state, source: estimated, error: 2.0, memory: none, runtime: soft row, budget: 0.05, unit: s}
-  self_clearance: {margin: self_clearance, params: {limit: 0.005}, signal: state, source: measured, memory: none, runtime: hard row, budget: 0.05, unit: s}
-  table_clearance: {margin: table_clearance, params: {limit: 0.01}, signal: state, source: measured, memory: none, runtime: hard row, budget: 0.05, unit: s}
-  workspace: {margin: workspace, params: {lower: [-0.9, -0.9, 0.05], upper: [0.9, 0.9, 1.2]}, signal: state, source: measured, memory: none, runtime: hard row, budget: 0.0, unit: s}
-  grip_force: {margin: contact_force, params: {pair: tips, limit: 30.0}, signal: contact, source: simulation only, memory: none, runtime: monitor, budget: 0.1, unit: s}
-  dropped_object: {margin: dropped_object, params: {fall: 0.05}, signal: event, source: estimated, error: 0.01, memory: highest point of each object, runtime: monitor, budget: 0.1, unit: events}
-"""
+
+def row(margin, params="{}", use="signal: state, source: measured, memory: none, runtime: hard row"):
+    return f"  {margin}: {{margin: {margin}, params: {params}, {use}, budget: 0.05, unit: s}}"
+
+
+CONSTRAINTS = "\n".join(
+    (
+        "name: arm\nversion: 1\nconstraints:",
+        row("joint_position", "{buffer: 0.0}"),
+        row("joint_velocity"),
+        row("joint_acceleration"),
+        row("joint_jerk"),
+        row(
+            "joint_torque",
+            use="signal: state, source: estimated, error: 2.0, memory: none, runtime: soft row",
+        ),
+        row("self_clearance", "{limit: 0.005}"),
+        row("table_clearance", "{limit: 0.01}"),
+        row("workspace", "{lower: [-0.9, -0.9, 0.05], upper: [0.9, 0.9, 1.2]}"),
+        row(
+            "contact_force",
+            "{pair: tips, limit: 30.0}",
+            "signal: contact, source: simulation only, memory: none, runtime: monitor",
+        ),
+        row(
+            "dropped_object",
+            "{fall: 0.05}",
+            "signal: event, source: estimated, error: 0.01, memory: highest point, runtime: monitor",
+        ).replace("unit: s", "unit: events"),
+    )
+)
 
 
 def _limits() -> Limits:
-    """FR3-like: a published curve of 10.3 rad/s2 on j1, of less than the brakes on j2, of 34 / 2 > 10 on j3."""
+    """FR3-like: on j3 the published curve asks for 17 rad/s2 where 10 are allowed."""
     inf = np.inf
     q_max = np.array([2.7, 1.7, 2.8, 2.5, 1.6, 1.8, 1.6, 1.8])
     q_min = np.array([-2.7, -1.7, -2.8, -2.5, -0.5, -0.3, -0.5, -0.3])
