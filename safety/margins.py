@@ -24,13 +24,20 @@ def _smallest(x: Array) -> Array:
     return array_namespace(x).min(x, axis=-1)
 
 
+STOP_GIVE = 0.03
+"""How far a loaded joint may lean into its mechanical stop, encoder error included [rad]."""
+
+
 def joint_position(m: Measurement, limits: Limits, *, buffer: float) -> Array:
-    """Distance of the joint nearest to an end of its range, less ``buffer`` [rad]; measured and commanded."""
+    """Distance of the joint nearest to an end of its range, less ``buffer`` [rad].
+
+    Commanded positions must be inside the range; measured ones may lean STOP_GIVE into the stop.
+    """
     xp = array_namespace(m.q)
     low, high = _like(m, limits.q_min), _like(m, limits.q_max)
-    inside = xp.minimum(m.q - low, high - m.q)
+    measured = xp.minimum(m.q - low, high - m.q) + STOP_GIVE
     commanded = xp.minimum(m.u - low, high - m.u)
-    return _smallest(xp.minimum(inside, commanded)) - buffer
+    return _smallest(xp.minimum(measured, commanded)) - buffer
 
 
 def speed_limit(q: Array, limits: Limits, like: Measurement) -> tuple[Array, Array]:

@@ -12,10 +12,12 @@ from palmar.safety.robot import Limits
 from palmar.safety.types import Array
 
 OMEGA = 20.0
-"""Natural frequency of the critically damped tracking law [rad/s].
+"""Natural frequency of the tracking law [rad/s].
 
-With 10 rad/s2 of braking a joint at speed v needs v^2/20 rad to stop and the law starts braking at 2 v/OMEGA:
-no overshoot below 2 rad/s.
+Both poles sit at -OMEGA and half of the reference's speed is fed forward: the zero cancels one pole, so what is
+left is a first-order lag of 1/OMEGA that cannot overshoot.  (All of it fed forward overshoots by v / (e OMEGA)
+where a line of speed v ends.)  With 10 rad/s2 of braking this holds below 2 rad/s: the law brakes from 2 v/OMEGA
+before its goal and a stop needs v^2/20.
 """
 
 
@@ -28,7 +30,7 @@ def toward(q: Array, qd: Array, r: Array, rd: Array) -> Array:
         r: Reference positions [rad], (*B, n).
         rd: Reference velocities [rad/s], (*B, n).
     """
-    return OMEGA * OMEGA * (r - q) + 2.0 * OMEGA * (rd - qd)
+    return OMEGA * OMEGA * (r - q) + OMEGA * (rd - 2.0 * qd)
 
 
 def box_limited(x: Array, previous: Array, qd: Array, *, limits: Limits, dt: float) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import mujoco
@@ -10,8 +9,10 @@ import numpy as np
 
 from palmar.safety import tracking
 from palmar.safety.constraints import ConstraintSet
+from palmar.safety.geometry import FAR, Kinematics
 from palmar.safety.robot import RobotModel
 from palmar.safety.types import CommandRefused, Measurement
+from palmar.sim import scene
 from palmar.sim.engines.mujoco_cpu import Clearance, MujocoEngine
 from palmar.sim.interface import Step
 from palmar.sim.latency import Tracker
@@ -200,6 +201,22 @@ class VectorEnv:
         batch.set_const()
 
 
+def clearance_routine(robot: RobotModel, model: mujoco.MjModel) -> Clearance:
+    """The filter's distance routine over a scene's recorded poses, or over joints where its geoms differ."""
+    kinematics = Kinematics.from_model(robot)
+    columns = [model.geom(g).name for g in range(model.ngeom)]
+    if all(g in columns for g in kinematics.geoms):
+        geometry = kinematics.batch(columns)
+        return lambda q, xpos, xmat: geometry.clearances(xpos, xmat)
+
+    def from_joints(q: Array, xpos: Array, xmat: Array) -> tuple[Array, Array]:
+        rows = [kinematics.clearances(row, near=FAR) for row in q.reshape(-1, q.shape[-1])]
+        own, table = (np.array([r[k].min() for r in rows]).reshape(q.shape[:-1]) for k in (0, 1))
+        return np.minimum(own, FAR), table
+
+    return from_joints
+
+
 def make_env(
     task: Any,
     robot: RobotModel,
@@ -209,14 +226,23 @@ def make_env(
     seed: int = 0,
     nthread: int = 0,
     stagger: bool = False,
-    clearance: Callable[..., Any] | None = None,
     model: mujoco.MjModel | None = None,
 ) -> VectorEnv:
-    """A vector environment of ``task`` on engine ``mujoco``; see ``VectorEnv``."""
-    from palmar.sim import scene
+    """A vector environment of ``task`` on engine ``mujoco``, in our scene or a given ``model`` of it.
 
-    scene_model = model if model is not None else scene.compose(task.blocks)[0]
+    ``constraints`` None switches costs off.  See ``VectorEnv``.
+    """
+    if model is None:
+        model = scene.compose(task.blocks)[0]
+    names = tuple(task.config.constraints)
     return VectorEnv(
-        task, robot, constraints, model=scene_model, num_envs=num_envs, seed=seed, nthread=nthread,
-        stagger=stagger, clearance=clearance,
-    )  # fmt: skip
+        task,
+        robot,
+        constraints.select(names) if constraints is not None and names else constraints,
+        model=model,
+        num_envs=num_envs,
+        seed=seed,
+        nthread=nthread,
+        stagger=stagger,
+        clearance=clearance_routine(robot, model) if constraints is not None else None,
+    )

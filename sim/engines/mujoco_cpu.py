@@ -17,8 +17,8 @@ from palmar.safety.robot import RobotModel
 from palmar.safety.types import CONTACT_PAIRS, Measurement
 
 Array = np.ndarray
-Clearance = Callable[[Array, Array], tuple[Array, Array]]
-"""Geom positions (N, g, 3) and matrices (N, g, 9) to self and table clearance [m], (N,) each."""
+Clearance = Callable[[Array, Array, Array], tuple[Array, Array]]
+"""Joint positions (*B, n), geom positions (*B, g, 3) and matrices (*B, g, 9) to self and table clearance [m], (*B,)."""
 
 
 class MujocoEngine:
@@ -131,9 +131,8 @@ class MujocoEngine:
         position, quaternion = self._object_poses(qpos)
         lead = t.shape
         if self._clearance and geom_xpos is not None:
-            g = self.model.ngeom
-            own, table = self._clearance(geom_xpos.reshape(-1, g, 3), geom_xmat.reshape(-1, g, 9))
-            own, table, palm = own.reshape(lead), table.reshape(lead), xpos[..., self._palm, :]
+            own, table = self._clearance(qpos[..., self._qadr], geom_xpos, geom_xmat)
+            palm = xpos[..., self._palm, :]
         else:
             own = table = np.full(lead, np.inf)
             palm = np.full((*lead, 3), np.nan)

@@ -21,6 +21,8 @@ from palmar.sim.robots import load_robot
 Array = np.ndarray
 HALF = 0.025
 """Half width of the block grasped [m]."""
+MARGIN = 0.03
+"""Distance wanted from the ends of the joints [rad]."""
 CLEAR = 0.006
 """Distance wanted between links, and of links from the table [m]."""
 
