@@ -72,7 +72,8 @@ def gae(
         advantage and return = advantage + value, (T, B, C).
 
     Source:
-        Schulman et al., "High-Dimensional Continuous Control Using Generalized Advantage Estimation", 2016, eq. 16.
+        Schulman et al., "High-Dimensional Continuous Control Using Generalized Advantage Estimation",
+        2016, eq. 16.
     """
     alive = (~terminated).unsqueeze(-1).to(signal.dtype)
     onward = (~(terminated | truncated)).unsqueeze(-1).to(signal.dtype)

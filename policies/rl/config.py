@@ -1,4 +1,8 @@
-"""Settings of PPO, PPO with fixed penalties and PPO-Lagrangian.  Defaults: learning.md, section 2 (measured)."""
+"""Settings of PPO, PPO with fixed penalties and PPO-Lagrangian.
+
+The defaults of rollout, update and networks were measured on ``lift``: 97 % with three blocks after 62 s on
+two cores.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ class PPOConfig:
     """One training run.  ``num_envs`` is what the environment must have."""
 
     algorithm: str = "ppo_lagrangian"
-    """ppo: costs are only logged; ppo_penalty: reward - sum w_k cost_k; ppo_lagrangian: a multiplier per cost."""
+    """ppo: costs are logged; ppo_penalty: reward - sum w_k cost_k; ppo_lagrangian: a multiplier per cost."""
     seed: int = 0
     num_envs: int = 128
     steps: int = 24
@@ -36,7 +40,7 @@ class PPOConfig:
     """Step size of the critics, and first one of the actor (then adapted to the KL divergence)."""
     lr_range: tuple[float, float] = (1e-5, 2e-3)
     kl_target: float = 0.015
-    """KL divergence a gradient step aims at: above twice this the actor's step size shrinks, below half it grows."""
+    """KL divergence aimed at: above twice this the actor's step size shrinks, below half it grows."""
     kl_stop: float = 4.0
     """An update ends early when an epoch's mean KL divergence exceeds this multiple of the target."""
     entropy: float = 0.0
@@ -84,11 +88,13 @@ class PPOConfig:
         self._check_ranges()
         if self.num_envs * self.steps % self.minibatch:
             raise ConfigError(
-                f"algo.minibatch must divide num_envs * steps = {self.num_envs * self.steps}, got {self.minibatch}"
+                f"algo.minibatch must divide num_envs * steps = {self.num_envs * self.steps}, "
+                f"got {self.minibatch}"
             )
         if bool(self.penalties) != (self.algorithm == "ppo_penalty"):
             raise ConfigError(
-                f"algo.penalties go with algorithm ppo_penalty and only with it: {self.algorithm} has {dict(self.penalties)}"
+                "algo.penalties go with algorithm ppo_penalty and only with it: "
+                f"{self.algorithm} has {dict(self.penalties)}"
             )
 
     def _check_counts(self) -> None:
@@ -103,10 +109,11 @@ class PPOConfig:
     def _check_ranges(self) -> None:
         inf = math.inf
         ranges = {
-            "gamma": (0, 1), "gae_lambda": (0, 1), "clip": (1e-9, 1), "lr": (1e-12, 1), "kl_target": (1e-12, inf),
-            "kl_stop": (1, inf), "entropy": (0, inf), "std": self.std_range, "actor_gain": (0, inf),
-            "grad_norm": (1e-12, inf), "budget_share": (1e-3, 1), "budget_floor": (1e-9, inf), "cost_floor": (1e-9, inf),
-            "multiplier_p": (0, inf), "multiplier_i": (0, inf), "multiplier_max": (1e-9, inf),
+            "gamma": (0, 1), "gae_lambda": (0, 1), "clip": (1e-9, 1), "lr": (1e-12, 1), "entropy": (0, inf),
+            "kl_target": (1e-12, inf), "kl_stop": (1, inf), "std": self.std_range, "actor_gain": (0, inf),
+            "grad_norm": (1e-12, inf), "budget_share": (1e-3, 1), "budget_floor": (1e-9, inf),
+            "cost_floor": (1e-9, inf), "multiplier_p": (0, inf), "multiplier_i": (0, inf),
+            "multiplier_max": (1e-9, inf),
         }  # fmt: skip
         for name in ("lr_range", "std_range"):
             low_high = getattr(self, name)

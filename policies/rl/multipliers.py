@@ -1,4 +1,4 @@
-"""One multiplier per constraint, moved by a proportional-integral controller on the mean cost of an episode."""
+"""One multiplier per constraint, moved by a PI controller on the mean cost of an episode."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ Array = np.ndarray
 class Multipliers:
     """``lambda_k >= 0`` from the overrun of the newest ``cost_window`` episodes.
 
-    With target ``d = budget_share * budget`` and relative overrun ``e = (J - d) / max(d, budget_floor)``, J the mean
-    undiscounted cost of an episode in the window: ``I <- clip(I + i e, 0, max)``, ``lambda = clip(I + p e, 0, max)``.
-    The integral alone is the usual dual ascent, which oscillates; p damps it.  ``e`` is limited to [-1, 2], because
-    the first policies overrun a budget a hundredfold and say nothing about where the multiplier has to be.
+    With target ``d = budget_share * budget`` and relative overrun ``e = (J - d) / max(d, budget_floor)``,
+    J the mean undiscounted cost of an episode in the window: ``I <- clip(I + i e, 0, max)`` and
+    ``lambda = clip(I + p e, 0, max)``.  The integral alone is the usual dual ascent, which oscillates; p
+    damps it.  ``e`` is limited to [-1, 2], because the first policies overrun a budget a hundredfold and
+    say nothing about where the multiplier has to be.
 
     Source:
-        Stooke, Achiam, Abbeel, "Responsive Safety in RL by PID Lagrangian Methods", ICML 2020, without derivative.
+        Stooke, Achiam, Abbeel, "Responsive Safety in RL by PID Lagrangian Methods", ICML 2020; no derivative.
     """
 
     def __init__(self, config: PPOConfig, budgets: Array):

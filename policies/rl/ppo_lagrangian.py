@@ -1,11 +1,11 @@
 """PPO and PPO-Lagrangian: one story, read from top to bottom.
 
-A policy earns reward and pays K costs.  It maximises the reward while the mean cost of an episode stays within
-each budget: ``max_theta min_{lambda >= 0} J_R - sum_k lambda_k (J_k - d_k)``.  One iteration:
+A policy earns reward and pays K costs.  It maximises the reward while the mean cost of an episode stays
+within each budget: ``max_theta min_{lambda >= 0} J_R - sum_k lambda_k (J_k - d_k)``.  One iteration:
 
 1. ``collect``: T steps of B environments with the current policy.
 2. ``Multipliers.update``: lambda from the episodes that ended, *before* the policy moves.
-3. ``update``: advantages of reward and costs, mixed with lambda, then clipped policy steps and value regression.
+3. ``update``: advantages of reward and costs, mixed with lambda, then clipped policy steps and values.
 
 PPO is the same with lambda = 0; the fixed-penalty variant is PPO on ``reward - sum_k w_k cost_k``.
 
@@ -45,7 +45,7 @@ Array = np.ndarray
 
 
 class Learner:
-    """Everything that learns, and nothing else: networks, optimiser, normalisers, multipliers, random state."""
+    """Everything that learns: networks, optimiser, normalisers, multipliers, random state."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class EpisodeSums:
         self._sum += np.concatenate([step.reward[:, None], step.cost], axis=1)
         self._age += 1
         ended = np.asarray(step.terminated) | np.asarray(step.truncated)
-        # An environment may start its first episode at a random age; cut short by time, it is no whole episode.
+        # An environment may start its first episode at a random age: cut short by time, it is no whole one.
         whole = ended & (np.asarray(step.terminated) | (self._age >= self._max_steps))
         success = np.asarray(step.info.get("success", np.zeros(len(ended))), dtype=float)
         self._rows.append(np.column_stack([success, self._age, self._sum])[whole])

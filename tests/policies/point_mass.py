@@ -1,4 +1,4 @@
-"""A batch of points that must get past a forbidden disc: the smallest environment where safety costs something."""
+"""A batch of points that must get past a forbidden disc: the smallest environment where safety costs."""
 
 from __future__ import annotations
 
