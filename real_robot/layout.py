@@ -62,7 +62,7 @@ def twin_layout(d: Description) -> Layout:
     command = [("seq", "i8"), ("stamp", "f8"), ("q", "f8", (n,)), ("active", "i8"), ("recover", "i8")]
     state = [
         ("seq", "i8"), ("t", "f8"), ("q", "f8", (n,)), ("qd", "f8", (n,)), ("tau", "f8", (n,)),
-        ("fault", NAME), ("missed", "i8"), ("command_seq", "i8"), ("slipped", "i8"),
+        ("fault", NAME), ("missed", "i8"), ("recovered", "i8"), ("command_seq", "i8"), ("slipped", "i8"),
     ]  # fmt: skip
     objects = [
         ("seq", "i8", (m,)),

@@ -130,7 +130,7 @@ class Twin:
         q = q + c.q_noise * self._rng.standard_normal(n)
         r["seq"], r["t"], r["q"] = self.step_index, t, np.round(q / c.q_step) * c.q_step
         r["qd"], r["tau"] = qd + c.qd_noise * self._rng.standard_normal(n), tau
-        r["fault"], r["missed"] = self.fault, self._missed
+        r["fault"], r["missed"], r["recovered"] = self.fault, self._missed, self._recovered
         r["command_seq"], r["slipped"] = self._command_seq, self.slipped
         self.blocks["state"].write()
 

@@ -56,7 +56,8 @@ class TwinRobot:
             raise DriverError(
                 f"the twin's newest state is {age * 1e3:.0f} ms old, at most {FRESH * 1e3:.0f} ms"
             )
-        self._fault = s["fault"].decode()
+        # until the hardware has heeded a recovery it still reports the fault that was recovered from
+        self._fault = s["fault"].decode() if int(s["recovered"]) == self._recover else ""
         return RobotState(t=float(s["t"]), seq=int(s["seq"]), q=s["q"], qd=s["qd"], tau=s["tau"])
 
     def write(self, command: Command) -> None:

@@ -21,9 +21,11 @@ ROBOT = """
 <mujoco model="toy"><compiler angle="radian"/><option timestep="0.001" integrator="implicitfast"/>
 <worldbody>
   <geom name="table" type="box" size="1 1 0.02" pos="0 0 -0.02"/>
-  <body name="upper" pos="0 0 0.4" gravcomp="1"><joint name="shoulder" axis="0 1 0" range="-2 2" damping="1" armature="0.1"/>
+  <body name="upper" pos="0 0 0.4" gravcomp="1">
+    <joint name="shoulder" axis="0 1 0" range="-2 2" damping="1" armature="0.1"/>
     <geom name="upper_geom" type="capsule" fromto="0 0 0 0.2 0 0" size="0.02" mass="1"/>
-    <body name="palm" pos="0.2 0 0" gravcomp="1"><joint name="elbow" axis="0 1 0" range="-2 2" damping="1" armature="0.1"/>
+    <body name="palm" pos="0.2 0 0" gravcomp="1">
+      <joint name="elbow" axis="0 1 0" range="-2 2" damping="1" armature="0.1"/>
       <geom name="th_tip" type="capsule" fromto="0 0 0 0.1 0 0" size="0.02" mass="0.5"/></body></body>
   {block}
 </worldbody>
