@@ -147,7 +147,8 @@ class Rollout:
     def measurements(self, clearance: Clearance) -> Measurement:
         """The recorded measurements, time first: (T, ...).
 
-        One sample per joint state; commands, contact forces and object poses are the newest at or before it.
+        One sample per joint state; commands and object poses are the newest at or before it, contact forces the
+        strongest since the sample before (forces may be recorded faster, and a peak must not fall between).
         Samples before the first value of a recorded topic are left out.  A topic that was never recorded is
         NaN, never a guess; a run without objects has one at NaN.
 
@@ -178,7 +179,7 @@ class Rollout:
             palm_position=np.asarray(palm, dtype=np.float64),
             clearance_self=np.asarray(near_self, dtype=np.float64),
             clearance_table=np.asarray(near_table, dtype=np.float64),
-            contact_force=_held(self.contact.t, self.contact.force, t, len(CONTACT_PAIRS)),
+            contact_force=_strongest(self.contact.t, self.contact.force, t, len(CONTACT_PAIRS)),
             object_position=_all(poses, "position", t, 3),
             object_quaternion=_all(poses, "quaternion", t, 4),
         )
@@ -191,6 +192,17 @@ def _newest(stamps: Array, t: Array) -> Array:
 
 def _held(stamps: Array, values: Array, t: Array, width: int) -> Array:
     return values[_newest(stamps, t)] if len(stamps) else np.full((len(t), width), np.nan)
+
+
+def _strongest(stamps: Array, values: Array, t: Array, width: int) -> Array:
+    """Largest of the values since the previous t; the newest where there is none."""
+    if not len(stamps):
+        return np.full((len(t), width), np.nan)
+    end = _newest(stamps, t) + 1
+    begin = np.minimum(np.concatenate([end[:1] - 1, end[:-1]]), end - 1)
+    edges = np.stack([begin, end], axis=1).ravel()
+    padded = np.concatenate([values, values[-1:]])
+    return np.maximum.reduceat(padded, edges, axis=0)[::2]
 
 
 def _all(poses: list[Poses], name: str, t: Array, width: int) -> Array:

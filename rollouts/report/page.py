@@ -66,7 +66,7 @@ def write_report(
         summary: Title, text, latencies and commands.
         comparisons: Tables of side-by-side evaluations by title; a row is a mapping from column to value.
         replays: ``replay`` of each rollout, None where it was not replayed.
-        video: How to render; the default is 640 x 400 at 20 frames per second.
+        video: How to render; the default is 704 x 396 at 20 frames per second.
         max_videos: Rollouts rendered, the first ones; rendering is what takes time.
 
     Raises:

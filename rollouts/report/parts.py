@@ -25,6 +25,8 @@ def seconds(value: float) -> str:
     """A duration in the unit that suits it."""
     if math.isnan(value):
         return "not known"
+    if value == 0:
+        return "0 s"
     for unit, factor in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
         if abs(value) * factor >= 1 or unit == "µs":
             return f"{number(value * factor)} {unit}"

@@ -34,8 +34,8 @@ class Video:
 class VideoConfig:
     """How it is rendered."""
 
-    width: int = 640
-    height: int = 400
+    width: int = 704
+    height: int = 396
     fps: int = 20
     camera: str = ""
     """Name in the model; '' takes one called ``report``, else the first, else a free view of everything."""

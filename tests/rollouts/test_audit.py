@@ -100,6 +100,15 @@ def test_slower_topics_are_held_and_samples_before_their_first_value_left_out(ru
     assert np.array_equal(m.contact_force, np.repeat(run.contact.force[10::10], 10, axis=0))
 
 
+def test_a_force_peak_between_two_samples_is_not_lost(run, small):
+    """Joint states at a tenth of the rate of the forces: every force peak is in exactly one sample."""
+    joints = replace(run.joints, **{k: getattr(run.joints, k)[::10] for k in ("t", "q", "qd", "tau")})
+    m = replace(run, joints=joints).measurements(small.clearance)
+    force = run.contact.force
+    expected = np.concatenate([force[:1], force[1:291].reshape(29, 10, 5).max(axis=1)])
+    assert np.array_equal(m.contact_force, expected)
+
+
 def test_the_filters_verdict_and_the_audit_name_the_same_samples(small, tmp_path):
     """Law 1 through the file: margins taken from the measurement that is recorded with them."""
     path = tmp_path / "a.mcap"
