@@ -207,7 +207,7 @@ class Control:
         self._index += 1
         ring = self._ring.record
         self._fill(ring, now, state, command, verdict)
-        np.minimum(self._worst, ring["margins"], out=self._worst)
+        np.fmin(self._worst, ring["margins"], out=self._worst)
         self._ring.push()
         block = self.blocks["state"].record
         for name in ring.dtype.names:
@@ -260,7 +260,7 @@ class Control:
 
     def summary(self) -> dict[str, Any]:
         """What happened, in numbers."""
-        ms = 1e3 * np.array(self.latencies) if self.latencies else np.array([np.nan])
+        p50, p99 = 1e3 * np.percentile(self.latencies, (50, 99)) if self.latencies else (None, None)
         return {
             "ticks": self._index,
             "missed": self._missed,
@@ -269,9 +269,11 @@ class Control:
             "refused": self._refused,
             "driver_errors": self._driver_errors,
             "intervention_s": self._held,
-            "chunk_to_robot_p50_ms": float(np.percentile(ms, 50)),
-            "chunk_to_robot_p99_ms": float(np.percentile(ms, 99)),
-            "worst_margin": {n: float(w) for n, w in zip(self.names, self._worst, strict=True)},
+            "chunk_to_robot_p50_ms": p50,
+            "chunk_to_robot_p99_ms": p99,
+            "worst_margin": {
+                n: float(w) for n, w in zip(self.names, self._worst, strict=True) if np.isfinite(w)
+            },
             "realtime": realtime.is_realtime(),
             "dropped_records": self._ring.dropped,
         }

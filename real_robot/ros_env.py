@@ -41,10 +41,9 @@ def isolated(domain: int, folder: Path) -> dict[str, str]:
     profile = folder / "fastdds.xml"
     profile.write_text(FASTDDS)
     return {
-        **os.environ,
+        **{k: v for k, v in os.environ.items() if k != "ROS_LOCALHOST_ONLY"},
         "ROS_DOMAIN_ID": str(domain),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        "ROS_LOCALHOST_ONLY": "0",
         "FASTRTPS_DEFAULT_PROFILES_FILE": str(profile),
         "FASTDDS_DEFAULT_PROFILES_FILE": str(profile),
         "CYCLONEDDS_URI": CYCLONE,

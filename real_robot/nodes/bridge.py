@@ -26,7 +26,7 @@ from palmar.real_robot import shared
 from palmar.real_robot.config import RunConfig
 from palmar.real_robot.layout import LAYOUTS, STATES
 from palmar.real_robot.nodes import spinning, trajectory
-from palmar.safety.types import CommandRefused, PalmarError, State
+from palmar.safety.types import CommandRefused, State
 
 COMMAND_TOPIC = "/palmar/chunk"
 NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
@@ -61,26 +61,20 @@ class Bridge(LifecycleNode):
             "horizon", trajectory.HORIZON, ParameterDescriptor(description="latest target [s]")
         )
         self.add_on_set_parameters_callback(self._on_parameters)
-        self._publishers = trajectory.Publishers()
+        self._commanders = trajectory.Publishers()
 
     # Lifecycle -------------------------------------------------------------------------------------------
 
+    @spinning.logged
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Attach to the control process; check that it is the same robot."""
-        try:
-            control = shared.attach(
-                Path(self.run.control_memory), LAYOUTS, kind="control", robot=self.robot.hash()
-            )
-            self._maps = [control]
-            self._twin = None
-            if self.run.objects:
-                self._twin = shared.attach(
-                    Path(self.run.twin_memory), LAYOUTS, kind="twin", robot=self.robot.hash()
-                )
-                self._maps.append(self._twin)
-        except PalmarError as error:
-            self.get_logger().error(f"cannot configure: {error}")
-            return TransitionCallbackReturn.FAILURE
+        same = self.robot.hash()
+        control = shared.attach(Path(self.run.control_memory), LAYOUTS, kind="control", robot=same)
+        self._maps = [control]
+        self._twin = None
+        if self.run.objects:
+            self._twin = shared.attach(Path(self.run.twin_memory), LAYOUTS, kind="twin", robot=same)
+            self._maps.append(self._twin)
         self._chunk, self._request = control.blocks["chunk"], control.blocks["request"]
         self._control = control.blocks["state"]
         old = self._request.read()
@@ -89,7 +83,7 @@ class Bridge(LifecycleNode):
         previous = self._chunk.read()
         self._seq = int(previous["seq"]) if previous is not None else 0
         self._ask(hold=1, reason="bridge_inactive")
-        self._publishers = trajectory.Publishers(self.get_parameter("expected_publisher").value)
+        self._commanders = trajectory.Publishers(self.get_parameter("expected_publisher").value)
         self._create()
         return TransitionCallbackReturn.SUCCESS
 
@@ -103,7 +97,7 @@ class Bridge(LifecycleNode):
             for name in self.run.objects
         ]
         self._subscription = self.create_subscription(JointTrajectory, COMMAND_TOPIC, self._on_chunk, NEWEST)
-        self._services = [
+        self._operator_services = [
             self.create_service(Trigger, f"~/{name}", self._operator(name))
             for name in ("stop", "reset", "estop")
         ]
@@ -113,6 +107,7 @@ class Bridge(LifecycleNode):
             self.create_timer(1 / DIAGNOSTICS_HZ, self._publish_diagnostics),
         ]
 
+    @spinning.logged
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let chunks through, provided that the control process is alive."""
         s = self._read()
@@ -141,7 +136,7 @@ class Bridge(LifecycleNode):
         """Let go of everything that ``on_configure`` took."""
         for timer in self._timers_:
             self.destroy_timer(timer)
-        for service in self._services:
+        for service in self._operator_services:
             self.destroy_service(service)
         self.destroy_subscription(self._subscription)
         for publisher in (self._joint_states, self._diagnostics, self._state, *self._poses):
@@ -170,9 +165,9 @@ class Bridge(LifecycleNode):
             return
         self._received += 1
         self._check_graph()
-        if not self._publishers.obeyed:
+        if not self._commanders.obeyed:
             return self._refuse(
-                "second_publisher", f"publishers besides the owner: {self._publishers.intruders}"
+                "second_publisher", f"publishers besides the owner: {self._commanders.intruders}"
             )
         number = info.get("publication_sequence_number") or info["source_timestamp"]
         if number <= self._last_number:
@@ -214,10 +209,10 @@ class Bridge(LifecycleNode):
             return
         infos = self.get_publishers_info_by_topic(COMMAND_TOPIC)
         ends = [(f"{i.node_namespace.rstrip('/')}/{i.node_name}", tuple(i.endpoint_gid)) for i in infos]
-        before = self._publishers.intruders
-        if self._publishers.update(ends):
+        before = self._commanders.intruders
+        if self._commanders.update(ends):
             self._last_number = -1
-        intruders = self._publishers.intruders
+        intruders = self._commanders.intruders
         if intruders != before:
             say = self.get_logger().error if intruders else self.get_logger().info
             say(f"publishers on {COMMAND_TOPIC} that may not command: {list(intruders) or 'none'}")
@@ -319,7 +314,7 @@ class Bridge(LifecycleNode):
 
     def _topic_status(self) -> DiagnosticStatus:
         """Who commands and what was refused."""
-        intruders = self._publishers.intruders
+        intruders = self._commanders.intruders
         return DiagnosticStatus(
             level=DiagnosticStatus.ERROR if intruders else DiagnosticStatus.OK,
             name="palmar_command_topic",

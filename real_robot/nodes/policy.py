@@ -21,7 +21,7 @@ from palmar.real_robot.layout import LAYOUTS
 from palmar.real_robot.nodes import spinning, trajectory
 from palmar.real_robot.nodes.bridge import COMMAND_TOPIC, NEWEST
 from palmar.safety.robot import RobotModel
-from palmar.safety.types import Array, CommandRefused, PalmarError
+from palmar.safety.types import Array, CommandRefused
 
 STALE = 0.1
 """Joint states older than this are not acted on [s]."""
@@ -111,14 +111,11 @@ class PolicyNode(LifecycleNode):
         self._columns: tuple[tuple[str, ...], list[int]] = ((), [])
         self._chooser: Chooser | None = None
 
+    @spinning.logged
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the policy; refuse what does not fit this robot, constraint file or instruction."""
-        try:
-            self._chooser = chooser(self.run, self.robot)
-            self._announce()
-        except PalmarError as error:
-            self.get_logger().error(f"cannot configure: {error}")
-            return TransitionCallbackReturn.FAILURE
+        self._chooser = chooser(self.run, self.robot)
+        self._announce()
         self._chunks = self.create_lifecycle_publisher(JointTrajectory, COMMAND_TOPIC, NEWEST)
         self._subscriptions_ = [
             self.create_subscription(JointState, "/joint_states", self._on_joints, qos_profile_sensor_data)
@@ -142,6 +139,7 @@ class PolicyNode(LifecycleNode):
             memory.blocks["policy"].write()
             memory.close()
 
+    @spinning.logged
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin an episode with the next joint state."""
         self._active, self._started = True, False

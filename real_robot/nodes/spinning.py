@@ -4,15 +4,36 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
 from palmar.real_robot.config import RunConfig
 from palmar.real_robot.process import Stopping, begin
+from palmar.safety.types import PalmarError
+
+
+def logged(transition: Callable[..., TransitionCallbackReturn]) -> Callable[..., TransitionCallbackReturn]:
+    """A transition whose exceptions are logged; rclpy turns them into an error without a word."""
+
+    @wraps(transition)
+    def call(node: Any, state: Any) -> TransitionCallbackReturn:
+        try:
+            return transition(node, state)
+        except PalmarError as error:
+            node.get_logger().error(f"{transition.__name__} failed: {error}")
+            return TransitionCallbackReturn.FAILURE
+        except Exception:
+            node.get_logger().error(f"{transition.__name__} failed: {traceback.format_exc()}")
+            return TransitionCallbackReturn.ERROR
+
+    return call
 
 
 def main(name: str, make: Callable[[RunConfig], Any], argv: Sequence[str] | None) -> int:

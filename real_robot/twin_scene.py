@@ -1,0 +1,69 @@
+"""The world of a deployment's twin: the task's blocks on the table, and what counts as success there."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from palmar.safety.robot import RobotModel
+from palmar.sim import scene
+from palmar.sim.tasks.lift import LiftConfig, LiftTask, ground
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class World:
+    """Where a run starts."""
+
+    xml: str
+    """MJCF with the twin's step."""
+    objects: tuple[str, ...]
+    blocks: tuple[dict[str, Any], ...]
+    qpos: tuple[float, ...]
+    target: int
+    """Index of the block that the instruction names."""
+
+
+def lift_world(robot: RobotModel, instruction: str, *, seed: int, dt: float) -> World:
+    """A random start of the task ``lift``.
+
+    Raises:
+        PalmarError: If the instruction names no block, or more than one.
+    """
+    task, target = LiftTask(LiftConfig()), ground(instruction)
+    spec = scene.robot_spec()
+    scene.add_blocks(spec, task.blocks)
+    scene.add_contact_sensors(spec)
+    spec.option.timestep = dt
+    model = spec.compile()
+    q, poses, _ = task.start(np.random.default_rng(seed), robot, 1)
+    data = mujoco.MjData(model)
+    for k, name in enumerate(robot.joints):
+        data.joint(name).qpos[0] = q[0, k]
+    for k, block in enumerate(task.blocks):
+        data.joint(f"{block.name}_free").qpos[:] = poses[0, k]
+    objects = tuple(b.name for b in task.blocks)
+    return World(
+        spec.to_xml(), objects, tuple(asdict(b) for b in task.blocks), tuple(data.qpos.tolist()), target
+    )
+
+
+class Success:
+    """Whether the named block, and only that one, has been up for long enough."""
+
+    def __init__(self, target: int):
+        config = LiftConfig()
+        self._task, self._target, self._hold = LiftTask(config), np.array([target]), config.hold
+        self._since: float | None = None
+
+    def update(self, t: float, position: Array) -> bool:
+        """Take the true positions (m, 3) at time t [s]."""
+        if not self._task.achieved(position[None], self._target)[0]:
+            self._since = None
+            return False
+        self._since = t if self._since is None else self._since
+        return t - self._since >= self._hold
