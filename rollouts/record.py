@@ -15,6 +15,7 @@ from mcap.writer import Writer
 
 from palmar.rollouts import schema
 from palmar.rollouts.header import RolloutHeader
+from palmar.rollouts.template import STAMP, Template, sentinel
 from palmar.safety.types import CONTACT_PAIRS, Array, Chunk, RolloutRefused, Verdict
 
 FLUSH_S = 0.5
@@ -43,6 +44,7 @@ class RolloutWriter:
         self._schemas: dict[str, int] = {}
         self._last_reason: tuple[Any, str] | None = None
         self._strangers: set[str] = set()
+        self._templates: dict[Any, Template] = {}
         self._result: dict[str, Any] = {"success": None, "error": None}
         self._types = schema.typestore().types
         metadata, attachments = header.to_metadata(), header.to_attachments()
@@ -94,17 +96,17 @@ class RolloutWriter:
 
     def joint_state(self, t: float, q: Array, qd: Array, tau: Array) -> None:
         """What was measured, (n,) each."""
-        self._put(schema.JOINT_STATES, t, self._joints(t, q, qd, tau))
+        self._joints(schema.JOINT_STATES, t, q, qd, tau)
 
     def intended(self, t: float, q: Array) -> None:
         """The reference the policy asked for at this tick, (n,)."""
-        self._put(schema.INTENDED, t, self._joints(t, q, (), ()))
+        self._joints(schema.INTENDED, t, q, (), ())
 
     def command(self, t: float, u: Array, ud: Array, udd: Array, uddd: Array) -> None:
         """What was sent, (n,) each."""
         n = len(self._names)
         rest = np.concatenate([self._row(udd, n, "udd"), self._row(uddd, n, "uddd")])
-        self._put(schema.COMMAND, t, self._joints(t, u, ud, ()))
+        self._joints(schema.COMMAND, t, u, ud, ())
         self._numbers(schema.DERIVATIVES, t, rest, (("acceleration", n), ("jerk", n)))
 
     def chunk(self, chunk: Chunk) -> None:
@@ -217,26 +219,38 @@ class RolloutWriter:
         whole, rest = divmod(round(seconds * 1e9), 10**9)
         return self._types["builtin_interfaces/msg/Duration"](whole, rest)
 
-    def _joints(self, t: float, position: Any, velocity: Any, effort: Any) -> Any:
+    def _joints(self, topic: str, t: float, position: Any, velocity: Any, effort: Any) -> None:
         n = len(self._names)
-        rows = [
-            self._row(v, n if len(v) else 0, k)
-            for k, v in (("position", position), ("velocity", velocity), ("effort", effort))
-        ]
-        return self._types[schema.JOINT_STATE_TYPE](self._head(t), self._names, *rows)
+        parts = (("position", position), ("velocity", velocity), ("effort", effort))
+        rows = tuple(self._row(v, n if len(v) else 0, k) for k, v in parts)
+        sizes = tuple(len(row) for row in rows)
+        if topic not in self._templates:
+            stamp = self._types["builtin_interfaces/msg/Time"](*STAMP)
+            head = self._types["std_msgs/msg/Header"](stamp, "")
+            empty = [sentinel(size, slot) for slot, size in enumerate(sizes)]
+            message = self._types[schema.JOINT_STATE_TYPE](head, self._names, *empty)
+            self._templates[topic] = Template(message, schema.JOINT_STATE_TYPE, sizes)
+        self._send(topic, t, self._templates[topic].fill(self._ns(t), rows))
 
     def _numbers(self, topic: str, t: float, row: np.ndarray, parts: tuple[tuple[str, int], ...]) -> None:
-        dimension = self._types["std_msgs/msg/MultiArrayDimension"]
-        layout = self._types["std_msgs/msg/MultiArrayLayout"]([dimension(k, s, s) for k, s in parts], 0)
-        self._put(topic, t, self._types[schema.NUMBERS_TYPE](layout, row))
+        template = self._templates.get((topic, parts))
+        if template is None:
+            dimension = self._types["std_msgs/msg/MultiArrayDimension"]
+            layout = self._types["std_msgs/msg/MultiArrayLayout"]([dimension(k, s, s) for k, s in parts], 0)
+            message = self._types[schema.NUMBERS_TYPE](layout, sentinel(len(row), 0))
+            template = Template(message, schema.NUMBERS_TYPE, (len(row),))
+            self._templates[(topic, parts)] = template
+        self._send(topic, t, template.fill(0, (row,)))
 
     def _put(self, topic: str, t: float, message: Any, sequence: int = 0) -> None:
         kind = schema.TYPES.get(topic, schema.POSE_TYPE)
-        data = bytes(schema.typestore().serialize_cdr(message, kind))
+        self._send(topic, t, bytes(schema.typestore().serialize_cdr(message, kind)), sequence)
+
+    def _send(self, topic: str, t: float, data: bytes, sequence: int = 0) -> None:
         stamp = self._ns(t)
         with self._lock:
             if topic not in self._channels:
-                self._channels[topic] = self._register(topic, kind)
+                self._channels[topic] = self._register(topic, schema.TYPES.get(topic, schema.POSE_TYPE))
             self._writer.add_message(self._channels[topic], stamp, data, stamp, sequence & 0xFFFFFFFF)
 
     def _register(self, topic: str, kind: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,10 +9,22 @@ from typing import Protocol
 import mujoco
 import numpy as np
 
+from palmar.rollouts.model import compile_scene, fingerprint, integration_state
 from palmar.rollouts.rollout import Rollout
 from palmar.safety.types import RolloutRefused
 
 Array = np.ndarray
+
+__all__ = [
+    "Divergence",
+    "MujocoResimulator",
+    "Replay",
+    "Resimulator",
+    "fingerprint",
+    "integration_state",
+    "replay",
+    "replay_mujoco",
+]
 
 
 class Resimulator(Protocol):
@@ -87,13 +98,7 @@ class MujocoResimulator:
     """
 
     def __init__(self, rollout: Rollout) -> None:
-        header = rollout.header
-        if header.model_xml is None:
-            raise RolloutRefused(f"{rollout.path}: holds no model.xml, it cannot be replayed")
-        try:
-            self.model = mujoco.MjModel.from_xml_string(header.model_xml, dict(header.assets))
-        except ValueError as error:
-            raise RolloutRefused(f"{rollout.path}: model.xml does not compile: {error}") from error
+        self.model = compile_scene(rollout)
         self.data = mujoco.MjData(self.model)
         self.version = f"mujoco {mujoco.__version__}"
         self.model_hash = fingerprint(self.model)
@@ -122,21 +127,6 @@ class MujocoResimulator:
         first = self.model.jnt_qposadr if quantity == "qpos" else self.model.jnt_dofadr
         joint = int(np.searchsorted(first, index, side="right")) - 1
         return self.model.joint(joint).name
-
-
-def integration_state(model: mujoco.MjModel, data: mujoco.MjData) -> Array:
-    """The full state for ``RolloutHeader.state0``; take it right before the first step."""
-    full = mujoco.mjtState.mjSTATE_INTEGRATION
-    state = np.zeros(mujoco.mj_stateSize(model, full))
-    mujoco.mj_getState(model, data, state, full)
-    return state
-
-
-def fingerprint(model: mujoco.MjModel) -> str:
-    """SHA-256 of a compiled model, hex; the layout of the XML it came from does not matter."""
-    buffer = np.zeros(mujoco.mj_sizeModel(model), dtype=np.uint8)
-    mujoco.mj_saveModel(model, None, buffer)
-    return hashlib.sha256(buffer.tobytes()).hexdigest()
 
 
 def replay_mujoco(rollout: Rollout) -> Replay:

@@ -147,8 +147,8 @@ class Rollout:
     def measurements(self, clearance: Clearance) -> Measurement:
         """The recorded measurements, time first: (T, ...).
 
-        One sample per joint state; commands and object poses are the newest at or before it, contact forces the
-        strongest since the sample before (forces may be recorded faster, and a peak must not fall between).
+        One sample per joint state; commands and object poses are the newest at or before it, contact forces
+        the strongest since the sample before: forces may be recorded faster, and no peak may fall between.
         Samples before the first value of a recorded topic are left out.  A topic that was never recorded is
         NaN, never a guess; a run without objects has one at NaN.
 

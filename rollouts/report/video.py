@@ -89,10 +89,11 @@ def write_mp4(source: Path, out: Path, config: VideoConfig) -> int:
     import imageio_ffmpeg
     import mujoco
 
+    from palmar.rollouts.model import compile_scene
     from palmar.rollouts.read import read
 
     rollout = read(source, recover=True)
-    model = mujoco.MjModel.from_xml_string(rollout.header.model_xml, dict(rollout.header.assets))
+    model = compile_scene(rollout)
     model.vis.global_.offwidth = max(config.width, model.vis.global_.offwidth)
     model.vis.global_.offheight = max(config.height, model.vis.global_.offheight)
     data = mujoco.MjData(model)

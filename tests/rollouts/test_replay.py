@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from palmar.rollouts.model import compile_scene
 from palmar.rollouts.read import read
+from palmar.rollouts.record import RolloutWriter
 from palmar.rollouts.replay import MujocoResimulator, replay, replay_mujoco
 from palmar.safety.types import RolloutRefused
 
@@ -90,3 +92,35 @@ def test_another_engine_can_be_passed_in(recorded):
 
     found = replay(read(recorded[0]), Halved)
     assert not found.bit_equal and found.first.step == 5 and 0 < found.largest < 1.0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("<worldbody>", '<include file="/etc/hostname"/><worldbody>', "reaches outside"),
+        ("<worldbody>", '<asset><mesh name="m" file="m.obj"/></asset><worldbody>', "m.obj"),
+        ("<worldbody>", '<extension><plugin plugin="x"/></extension><worldbody>', "reaches outside"),
+        ("<mujoco model", '<!DOCTYPE a [<!ENTITY b "c">]><mujoco model', "document type or entities"),
+        ("<worldbody>", "<worldbody", "not XML"),
+        ("<worldbody>", "<worldbody><nothing/>", "does not compile"),
+    ],
+)
+def test_a_scene_that_reaches_for_other_files_is_refused(recorded, small, old, new, said):
+    run = read(recorded[0])
+    assert old in small.XML
+    evil = replace(run.header, model_xml=small.XML.replace(old, new, 1).strip())
+    with pytest.raises(RolloutRefused, match=said):
+        replay_mujoco(replace(run, header=evil))
+
+
+def test_a_scene_may_name_files_that_are_in_the_rollout(small, tmp_path):
+    """A tetrahedron of its own goes into the file, and comes out of it into the model."""
+    mesh = b"v 0 0 0\nv .1 0 0\nv 0 .1 0\nv 0 0 .1\nf 1 3 2\nf 1 2 4\nf 1 4 3\nf 2 3 4\n"
+    xml = small.XML.replace(
+        "<worldbody>",
+        '<asset><mesh name="m" file="m.obj"/></asset><worldbody><geom type="mesh" mesh="m" contype="0"/>',
+    )
+    head = small.header(model_xml=xml, assets={"m.obj": mesh})
+    with RolloutWriter(tmp_path / "a.mcap", head):
+        pass
+    assert compile_scene(read(tmp_path / "a.mcap")).nmesh == 1

@@ -12,6 +12,7 @@ from rosbags.rosbag2 import Reader
 from palmar.rollouts import schema
 from palmar.rollouts.read import read
 from palmar.rollouts.record import RolloutWriter
+from palmar.rollouts.template import STAMP, Template, sentinel
 from palmar.safety.types import CONTACT_PAIRS, ConfigError, RolloutRefused, State, Verdict
 
 
@@ -125,3 +126,20 @@ def test_an_error_in_the_run_still_closes_the_file_and_is_named(small, tmp_path)
         raise ZeroDivisionError("engine")
     run = read(tmp_path / "a.mcap")
     assert run.complete and run.success is None and "ZeroDivisionError" in run.result["error"]
+
+
+@pytest.mark.parametrize("sizes", [(3, 3, 3), (23, 23, 0), (1, 0, 0)])
+def test_a_filled_template_has_the_bytes_of_the_serialised_message(sizes):
+    store, rng = schema.typestore(), np.random.default_rng(0)
+    types, kind = store.types, schema.JOINT_STATE_TYPE
+    names = [f"joint{k}" for k in range(sizes[0])]
+
+    def message(stamp, arrays):
+        head = types["std_msgs/msg/Header"](types["builtin_interfaces/msg/Time"](*stamp), "")
+        return types[kind](head, names, *arrays)
+
+    template = Template(message(STAMP, [sentinel(s, k) for k, s in enumerate(sizes)]), kind, sizes)
+    for ns in (0, 1_790_000_000_123_456_789):
+        arrays = tuple(rng.normal(size=s) for s in sizes)
+        expected = store.serialize_cdr(message(divmod(ns, 10**9), arrays), kind, little_endian=True)
+        assert template.fill(ns, arrays) == bytes(expected)
