@@ -119,7 +119,8 @@ def dropped_object(m: Measurement, limits: Limits, carry: Array, *, fall: float)
     xp = array_namespace(m.q)
     height = m.object_position[..., 2]
     peak = xp.maximum(carry, height)
-    return fall - array_namespace(height).max(peak - height, axis=-1), peak
+    come_down = xp.concat([peak - height, xp.zeros_like(m.t)[..., None]], axis=-1)  # >= 0, and no object is fine
+    return fall - xp.max(come_down, axis=-1), peak
 
 
 def start_dropped_object(m: Measurement) -> Array:

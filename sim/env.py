@@ -72,8 +72,8 @@ class VectorEnv:
             self.rng = np.random.default_rng(seed)
             self._draw_physics()
         self._u, self._ud, self._udd = np.zeros((b, n)), np.zeros((b, n)), np.zeros((b, n))
-        self.goal = np.zeros(b, dtype=int)
-        """Index of the named object, (B,)."""
+        self.goal = np.zeros(b)
+        """What the task's ``start`` drew: index of the named object (B,), wanted pose (B, 7), ..."""
         self._t = np.zeros(b)
         self._age, self._held = np.zeros(b, dtype=int), np.zeros(b)
         self._success = np.zeros(b, dtype=bool)
@@ -108,7 +108,7 @@ class VectorEnv:
         reward = self.task.reward(
             self.io.hand, self.io.kinematics.tip_radius, position, quaternion, self.goal, action
         ).astype(np.float32)
-        self._held = np.where(self.task.achieved(position, self.goal), self._held + self._period, 0.0)
+        self._held = np.where(self.task.achieved(self.io.hand, position, self.goal), self._held + self._period, 0.0)
         self._success |= self._held >= self.task.config.hold - 1e-9
         self._peak = np.maximum(self._peak, samples.contact_force.max(axis=0))
         truncated = self._age >= self.max_steps
@@ -164,6 +164,8 @@ class VectorEnv:
             adr = model.joint(f"{block.name}_free").qposadr[0]
             qpos[:, adr : adr + 7] = poses[:, m]
         self.engine.reset(ids, qpos, np.zeros((len(ids), model.nv)))
+        if self.goal.shape[1:] != goal.shape[1:] or self.goal.dtype != goal.dtype:
+            self.goal = np.zeros((self.num_envs, *goal.shape[1:]), goal.dtype)
         self.goal[ids], self._age[ids], self._held[ids], self._t[ids] = goal, 0, 0.0, 0.0
         self._success[ids], self._peak[ids] = False, 0.0
         self._u[ids], self._ud[ids], self._udd[ids] = q, 0.0, 0.0

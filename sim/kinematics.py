@@ -107,3 +107,11 @@ def matrix(quaternion: Array) -> Array:
         2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
     )  # fmt: skip
     return np.stack(rows, axis=-1).reshape(*quaternion.shape[:-1], 3, 3)
+
+
+def quaternion(rotation: Array) -> Array:
+    """Unit quaternions w-x-y-z (B, 4) of rotation matrices (B, 3, 3)."""
+    out = np.empty((len(rotation), 4))
+    for k, r in enumerate(rotation):
+        mujoco.mju_mat2Quat(out[k], r.ravel())
+    return out

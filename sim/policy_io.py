@@ -7,6 +7,7 @@ from typing import Any
 from palmar.safety.robot import RobotModel
 from palmar.safety.types import ConfigError
 from palmar.sim.tasks.lift import LiftIO
+from palmar.sim.tasks.reach import ReachIO
 
 
 def policy_io(task: str, robot: RobotModel, batch: int = 1) -> Any:
@@ -15,7 +16,7 @@ def policy_io(task: str, robot: RobotModel, batch: int = 1) -> Any:
     Raises:
         ConfigError: If there is no such task.
     """
-    known = {"lift": LiftIO}
+    known = {"lift": LiftIO, "reach": ReachIO}
     if task not in known:
         raise ConfigError(f"no task {task!r}; there are {sorted(known)}")
     return known[task](robot, batch)

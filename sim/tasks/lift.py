@@ -35,7 +35,7 @@ FINGER_OF = np.repeat(np.arange(4), 4)
 
 PALM_STEP, YAW_STEP, SYNERGY_STEP = 0.02, 0.1, 0.15
 """Largest change per action: palm [m], yaw [rad], share of open to close."""
-LEASH = 0.06
+LEASH = 0.04
 """The palm's target stays within this distance of the palm [m], per axis."""
 N_ACTION = 8
 
@@ -241,7 +241,7 @@ class LiftTask:
         return f"lift the {BLOCKS[target].name.replace('_', ' ')}"
 
     def start(self, rng: np.random.Generator, robot: RobotModel, k: int) -> tuple[Array, Array, Array]:
-        """k starts: joint positions (k, n), block poses (k, m, 7), targets (k,) int."""
+        """K starts: joint positions (k, n), block poses (k, m, 7), targets (k,) int."""
         q = np.tile(robot.home, (k, 1))
         q[:, : robot.n_arm] += rng.uniform(-0.03, 0.03, (k, robot.n_arm))
         poses = np.zeros((k, len(BLOCKS), 7))
@@ -289,8 +289,8 @@ class LiftTask:
         effort = np.mean(np.clip(action, -1, 1) ** 2, axis=1)
         return 0.15 * reach + 0.25 * g + h / 0.12 * (0.3 + 0.7 * g) + 0.6 * done - 0.02 * effort
 
-    def achieved(self, position: Array, target: Array) -> Array:
-        """(B,) bool: the named block, and only that one, is up; holding it for ``hold`` seconds is success."""
+    def achieved(self, hand: Hand, position: Array, target: Array) -> Array:
+        """(B,) bool: the named block, and only that one, is up; holding it ``hold`` seconds is success."""
         rise = position[..., 2] - _HALF[:, 2]
         b = np.arange(len(target))
         others = rise.copy()
