@@ -49,6 +49,8 @@ STYLE = {
 }
 WIDTH = 10.4
 """Of every figure [in]; with 9 pt this makes the text of a plot as large as that of a table."""
+LEAST_HEIGHT = 0.04
+"""Smallest range of the height axis [m]."""
 UNITS = {
     "joint_position": "rad",
     "joint_velocity": "rad/s",
@@ -253,6 +255,10 @@ def heights(rollout: Rollout, name: str) -> str:
                 linestyle="-" if i < len(SERIES) else ":",
                 label=label,
             )
+        low, high = axes.get_ylim()
+        # An object settling by a tenth of a millimetre must not look like a fall.
+        spare = max(0.0, LEAST_HEIGHT - (high - low)) / 2
+        axes.set_ylim(low - spare, high + spare)
         axes.set_ylabel("height [m]")
         axes.set_xlabel("time [s]")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=5, borderaxespad=0.1)
