@@ -111,7 +111,37 @@ class MeanPolicy:
 
     def __init__(self, net: nn.Sequential, normalizer: Normalizer):
         self._net, self._normalizer = net, normalizer
-        self.obs_dim, self.action_dim = net[0].in_features, net[-1].out_features
+        linear = [layer for layer in net if isinstance(layer, nn.Linear)]
+        self.layers = (linear[0].in_features, *(layer.out_features for layer in linear))
+        """Width of every layer, observation first and action last."""
+        self.obs_dim, self.action_dim = self.layers[0], self.layers[-1]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights (float32) and normalisation (float64), as stored in a bundle."""
+        out = {f"net.{k}": v for k, v in self._net.state_dict().items()}
+        out |= {f"normalizer.{k}": v for k, v in self._normalizer.tensors().items()}
+        return {k: v.detach().clone().contiguous() for k, v in out.items()}
+
+    @staticmethod
+    def shapes(layers: tuple[int, ...]) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+        """Shape and type of each of ``tensors`` for these layer widths."""
+        out: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}
+        for k, (a, b) in enumerate(zip(layers, layers[1:], strict=False)):
+            out[f"net.{2 * k}.weight"], out[f"net.{2 * k}.bias"] = (
+                ((b, a), torch.float32),
+                ((b,), torch.float32),
+            )
+        scale = {"mean": (layers[0],), "var": (layers[0],), "count": ()}
+        return out | {f"normalizer.{k}": (shape, torch.float64) for k, shape in scale.items()}
+
+    @staticmethod
+    def from_tensors(tensors: dict[str, Tensor], layers: tuple[int, ...]) -> MeanPolicy:
+        """The inverse of ``tensors``; their shapes must be those of ``shapes``."""
+        net = mlp(layers, gain=1.0, generator=torch.Generator())
+        net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
+        return MeanPolicy(
+            net, Normalizer.from_tensors({k: tensors[f"normalizer.{k}"] for k in ("mean", "var", "count")})
+        )
 
     def start(self, batch: int) -> None:
         """There is no memory."""

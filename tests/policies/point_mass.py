@@ -8,11 +8,14 @@ from palmar.sim.interface import Step
 
 
 class PointMass:
-    """Go from the left to (1, 0); a disc around the origin is forbidden.  Cost: seconds inside it."""
+    """Go from the left to (1, 0); a disc in the way is forbidden.  Costs: seconds inside it, and past walls.
+
+    The disc's centre lies below the straight way, so that one side is the shorter one.
+    """
 
     obs_dim, action_dim, max_steps, dt = 4, 2, 32, 0.05
     constraint_names = ("disc", "wall")
-    radius = 0.4
+    centre, radius = (0.0, -0.15), 0.4
 
     def __init__(self, num_envs: int, *, spread: float = 0.3):
         self.num_envs, self.spread = num_envs, spread
@@ -36,7 +39,8 @@ class PointMass:
         self.p = self.p + 0.1 * np.clip(action, -1, 1)
         self.age += 1
         away = np.linalg.norm(self.p - [1.0, 0.0], axis=1)
-        margin = np.stack([np.linalg.norm(self.p, axis=1) - self.radius, 1.5 - np.abs(self.p[:, 1])], axis=1)
+        disc = np.linalg.norm(self.p - self.centre, axis=1) - self.radius
+        margin = np.stack([disc, 1.5 - np.abs(self.p[:, 1])], axis=1)
         truncated = self.age >= self.max_steps
         final = self._observe()
         info = {"terminal_obs": final, "success": away < 0.15, "margin": margin}
