@@ -176,7 +176,7 @@ def load_bundle(path: Path) -> Bundle:
         robot = RobotModel.from_json(json.loads(data[ROBOT]))
         constraints = parse(contract["constraints"]["text"], robot.limits)
         recorded = contract["robot"] | {"constraints": contract["constraints"]["hash"]}
-    except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (ConfigError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise BundleRefused(f"{CONTRACT} or {ROBOT} is not readable: {error}") from error
     found = {
         "name": robot.name,

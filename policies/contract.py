@@ -49,5 +49,5 @@ class TaskContract:
             observation=tuple((str(n), int(size), str(unit)) for n, size, unit in raw["observation"]),
             action=tuple((str(n), str(unit), float(scale)) for n, unit, scale in raw["action"]),
             rate_hz=float(raw["rate_hz"]),
-            settings=raw["settings"],
+            settings=dict(raw["settings"]),
         )

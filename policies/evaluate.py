@@ -158,7 +158,7 @@ def evaluate(
         obs, age = step.obs, age + 1
         total += np.concatenate([step.reward[:, None], step.cost], axis=1)
         margin = np.minimum(margin, step.info.get("margin", np.full((b, k), np.nan)))
-        for j in np.flatnonzero(step.terminated | step.truncated):
+        for j in map(int, np.flatnonzero(step.terminated | step.truncated)):
             if not step.terminated[j] and age[j] < env.max_steps:
                 raise ConfigError(f"episode of {age[j]} steps cut short, need whole ones of {env.max_steps}")
             if done[j] < quota[j]:

@@ -19,16 +19,21 @@ class ObservationRefused(PalmarError):
     """An observation of the wrong shape, or with numbers that are not finite."""
 
 
+def layers(sizes: tuple[int, ...]) -> nn.Sequential:
+    """Linear layers of these widths with ELU between them; the weights mean nothing yet."""
+    linear = [nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False)]
+    return nn.Sequential(*[module for layer in linear[:-1] for module in (layer, nn.ELU())], linear[-1])
+
+
 def mlp(sizes: tuple[int, ...], *, gain: float, generator: torch.Generator) -> nn.Sequential:
     """ELU layers with orthogonal weights and zero biases; ``gain`` scales the output layer."""
-    layers: list[nn.Module] = []
-    for k in range(len(sizes) - 1):
-        last = k == len(sizes) - 2
-        linear = nn.Linear(sizes[k], sizes[k + 1])
-        nn.init.orthogonal_(linear.weight, gain if last else math.sqrt(2), generator=generator)
-        nn.init.zeros_(linear.bias)
-        layers += [linear] if last else [linear, nn.ELU()]
-    return nn.Sequential(*layers)
+    net = layers(sizes)
+    linear = [module for module in net if isinstance(module, nn.Linear)]
+    for layer in linear:
+        last = layer is linear[-1]
+        nn.init.orthogonal_(layer.weight, gain if last else math.sqrt(2), generator=generator)
+        nn.init.zeros_(layer.bias)
+    return net
 
 
 class Actor(nn.Module):
@@ -123,21 +128,21 @@ class MeanPolicy:
         return {k: v.detach().clone().contiguous() for k, v in out.items()}
 
     @staticmethod
-    def shapes(layers: tuple[int, ...]) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    def shapes(sizes: tuple[int, ...]) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
         """Shape and type of each of ``tensors`` for these layer widths."""
         out: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}
-        for k, (a, b) in enumerate(zip(layers, layers[1:], strict=False)):
+        for k, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False)):
             out[f"net.{2 * k}.weight"], out[f"net.{2 * k}.bias"] = (
                 ((b, a), torch.float32),
                 ((b,), torch.float32),
             )
-        scale = {"mean": (layers[0],), "var": (layers[0],), "count": ()}
+        scale = {"mean": (sizes[0],), "var": (sizes[0],), "count": ()}
         return out | {f"normalizer.{k}": (shape, torch.float64) for k, shape in scale.items()}
 
     @staticmethod
-    def from_tensors(tensors: dict[str, Tensor], layers: tuple[int, ...]) -> MeanPolicy:
+    def from_tensors(tensors: dict[str, Tensor], sizes: tuple[int, ...]) -> MeanPolicy:
         """The inverse of ``tensors``; their shapes must be those of ``shapes``."""
-        net = mlp(layers, gain=1.0, generator=torch.Generator())
+        net = layers(sizes)
         net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
         return MeanPolicy(
             net, Normalizer.from_tensors({k: tensors[f"normalizer.{k}"] for k in ("mean", "var", "count")})

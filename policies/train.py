@@ -69,7 +69,7 @@ def train(
             end; must use another environment than ``env``.
         progress: Called after every iteration.
         stop_when: Training ends when this is true of an iteration.
-        time_limit_s: Wall time of this session after which it ends [s].
+        time_limit_s: Wall time after which this session ends [s]; the last evaluation comes on top.
         resume: Go on from the newest checkpoint of ``run_dir`` where there is one.
 
     Raises:

@@ -66,7 +66,7 @@ class PPOConfig:
     """Episodes whose mean cost a multiplier is updated with, the newest ones."""
     warmup: int = 5
     """Rollouts before multipliers act: first the cost critics learn."""
-    multiplier_p: float = 0.1
+    multiplier_p: float = 0.5
     """Multiplier per relative overrun (proportional part)."""
     multiplier_i: float = 0.05
     """Multiplier per relative overrun and rollout (integral part)."""

@@ -9,6 +9,9 @@ from palmar.policies.rl.config import PPOConfig
 
 Array = np.ndarray
 
+RELAX = 0.2
+"""How fast the multiplier of a budget of zero that is kept shrinks, against 1 for one overrun."""
+
 
 class Multipliers:
     """``lambda_k >= 0`` from the overrun of the newest ``cost_window`` episodes.
@@ -16,8 +19,9 @@ class Multipliers:
     With target ``d = budget_share * budget`` and relative overrun ``e = (J - d) / max(d, budget_floor)``,
     J the mean undiscounted cost of an episode in the window: ``I <- clip(I + i e, 0, max)`` and
     ``lambda = clip(I + p e, 0, max)``.  The integral alone is the usual dual ascent, which oscillates; p
-    damps it.  ``e`` is limited to [-1, 2], because the first policies overrun a budget a hundredfold and
-    say nothing about where the multiplier has to be.
+    damps it.  ``e`` is limited to [-1, 1], because the first policies overrun a budget a hundredfold and
+    say nothing about where the multiplier has to be.  A mean cost cannot fall short of a budget of zero, so
+    its multiplier would only ever grow: a whole window without any cost counts as ``e = -RELAX``.
 
     Source:
         Stooke, Achiam, Abbeel, "Responsive Safety in RL by PID Lagrangian Methods", ICML 2020; no derivative.
@@ -42,7 +46,8 @@ class Multipliers:
         if len(self.window) == 0:
             return
         c, mean = self._config, self.window.mean(axis=0)
-        overrun = np.clip((mean - self.target) / np.maximum(self.target, c.budget_floor), -1.0, 2.0)
+        overrun = np.clip((mean - self.target) / np.maximum(self.target, c.budget_floor), -1.0, 1.0)
+        overrun = np.where((self.target == 0) & (mean == 0), -RELAX, overrun)
         self.integral = np.clip(self.integral + c.multiplier_i * overrun, 0.0, c.multiplier_max)
         self.value = np.clip(self.integral + c.multiplier_p * overrun, 0.0, c.multiplier_max)
 

@@ -64,6 +64,19 @@ def test_a_multiplier_grows_above_its_budget_and_decays_below_it():
     assert 0 < np.array(trace)[0, 1] < first[0]
 
 
+def test_the_multiplier_of_a_zero_budget_shrinks_when_nothing_is_violated():
+    m = Multipliers(SMALL, np.array([0.0]))
+    m.record(np.full((SMALL.cost_window, 1), 0.5))
+    m.update()
+    grown = m.value.copy()
+    m.record(np.zeros((SMALL.cost_window, 1)))
+    m.update()
+    assert grown > 0 and 0 <= m.value < grown and 0 < m.integral
+    for _ in range(10):
+        m.update()
+    assert m.integral == 0
+
+
 def test_multipliers_wait_for_the_first_episode_and_see_only_the_window():
     m = Multipliers(SMALL, np.array([0.05]))
     m.update()
