@@ -138,13 +138,13 @@ class ChunkPlayer:
                 f"{name}: times up to {max(t[-1], received):.3f} are more than {AHEAD} s after now, "
                 f"{self._now:.3f}: another clock?"
             )
-        if self.age(self._now) < math.inf and received < self.received:
-            raise CommandRefused(
-                f"{name}: received at {received:.6f}, before the chunk in use, {self.received:.6f}"
-            )
         if self._now - received > self.config.timeout:
             raise CommandRefused(
                 f"{name}: stale, received {self._now - received:.3f} s ago, accepted {self.config.timeout}"
+            )
+        if self.age(self._now) < math.inf and received < self.received:
+            raise CommandRefused(
+                f"{name}: received at {received:.6f}, before the chunk in use, {self.received:.6f}"
             )
 
     def _columns(self, name: str, joints: tuple[str, ...]) -> Array:

@@ -101,7 +101,7 @@ class NoReflex:
 def intend(q, v, a, r, rd, bounds, dt, out):
     """``tracking.box_limited(tracking.toward(...))`` of one robot into ``out`` (n,)."""
     for i in range(len(q)):
-        x = OMEGA * OMEGA * (r[i] - q[i]) + 2.0 * OMEGA * (rd[i] - v[i])
+        x = OMEGA * OMEGA * (r[i] - q[i]) + OMEGA * (rd[i] - 2.0 * v[i])
         x = min(max(x, (-bounds.v[i] - v[i]) / dt), (bounds.v[i] - v[i]) / dt)
         x = min(max(x, a[i] - bounds.j[i] * dt), a[i] + bounds.j[i] * dt)
         out[i] = min(max(x, -bounds.a[i]), bounds.a[i])

@@ -66,7 +66,7 @@ class Tree(NamedTuple):
     table_reach: Array
     """(n, k) how far one radian of a joint moves a geom, at most [m/rad]."""
     pair_near: Array
-    """(P,) part of the barriers' reach for a pair, 1 if the arm can close it and less for the fingers alone."""
+    """(P,) part of the barriers' reach for a pair: 1 if the arm can close it, less for fingers alone."""
     palm_reach: Array
     """(n,) how far one radian of a joint moves the palm origin, at most [m/rad]."""
 

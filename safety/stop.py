@@ -54,6 +54,10 @@ class Bounds(NamedTuple):
     two_a: Array
     up: Array
     down: Array
+    corner: Array
+    """Speed above which the published curve asks for more deceleration than ``a`` [rad/s], inf for never."""
+    corner_room: Array
+    """Distance to the end of the curve at that speed [rad]."""
 
 
 class Space(NamedTuple):
@@ -72,6 +76,11 @@ class Space(NamedTuple):
 def bounds_of(limits: Limits, buffer: float) -> Bounds:
     """The filter's bounds of a robot's limits, ``buffer`` [rad] inside its joint ranges."""
     keep = 1.0 - SHRINK
+    # Along v = sqrt(2 a r) - o a joint decelerates by a v / (v + o); that reaches A at v = A o / (a - A).
+    excess = 0.5 * limits.curve_two_a - limits.a_max
+    steep = np.isfinite(excess) & (excess > 0)
+    corner = np.where(steep, limits.a_max * limits.curve_offset / np.where(steep, excess, 1.0), np.inf)
+    room = np.where(steep, (np.where(steep, corner, 0.0) + limits.curve_offset) ** 2, 0.0)
     return Bounds(
         low=limits.q_min + buffer + 1e-7,
         high=limits.q_max - buffer - 1e-7,
@@ -82,6 +91,8 @@ def bounds_of(limits: Limits, buffer: float) -> Bounds:
         two_a=limits.curve_two_a,
         up=limits.curve_q_up - 1e-7,
         down=limits.curve_q_low + 1e-7,
+        corner=corner,
+        corner_room=room / limits.curve_two_a,
     )
 
 
@@ -247,7 +258,7 @@ def work_of(tree: Tree) -> Work:
 
 @njit(cache=True, nogil=True)
 def _place(tree, space, w, k, s):
-    """Forward kinematics at tick k of the path and the palm into row s; whether the palm is in the workspace."""
+    """Forward kinematics at tick k of the path and the palm into row s; whether that is in the workspace."""
     for i in range(len(w.q)):
         w.q[i] = _at(w.path, i, k)
     poses(tree, w.q, w.p, w.r, w.axis, w.anchor, w.ends)
@@ -459,7 +470,8 @@ def may_reach(q, v, x, i, b, dt, side):
     """Whether joint i at (q, v) may take acceleration x now, as seen from its upper (+1) or lower end.
 
     The state after the tick, carried on to where the acceleration has been ramped down to zero, must lie
-    below the derived bound and, seen ``c`` seconds ahead, below the published curve.
+    below the derived bound and, seen ``c`` seconds ahead, below the published curve; above ``corner`` below
+    the parabola of full deceleration that meets the curve there.
     """
     s, p = side * (v + dt * x), side * (q + dt * v + 0.5 * dt * dt * x)
     f = side * x
@@ -476,7 +488,9 @@ def may_reach(q, v, x, i, b, dt, side):
         return True
     ahead = s * (0.5 * b.a[i] / b.j[i] + 2.0 * dt)
     curve = (b.up[i] if side > 0.0 else -b.down[i]) - p - ahead
-    return (s + b.offset[i]) ** 2 <= b.two_a[i] * curve
+    if s <= b.corner[i]:
+        return (s + b.offset[i]) ** 2 <= b.two_a[i] * curve
+    return s * s <= b.corner[i] ** 2 + 2.0 * b.a[i] * (curve - b.corner_room[i])
 
 
 @njit(cache=True, nogil=True)

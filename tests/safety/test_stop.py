@@ -1,0 +1,172 @@
+"""The stop law arrives exactly and within limits; the speed bound is invariant; the proof of a stop holds."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from palmar.safety import stop
+from palmar.safety.geometry import Kinematics
+
+DT = 0.001
+JOINTS = [(9.999, 4999.0), (100.0, 20000.0), (7.0, 900.0)]
+
+
+def follow(v, a, a_max, j_max):
+    """Positions, speeds and accelerations of the stop law, by plain numpy."""
+    rows = [(0.0, v, a)]
+    while not (abs(v) < 1e-12 and abs(a) < 1e-9):
+        x = stop.stop_joint(v, a, a_max, j_max, DT)
+        q = rows[-1][0] + DT * v + 0.5 * DT * DT * x
+        v, a = v + DT * x, x
+        rows.append((q, v, a))
+        assert len(rows) < 4000, "does not come to rest"
+    return np.array(rows)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(JOINTS), st.floats(-6, 6), st.floats(-1, 1), st.sampled_from([1.0, 1e-2, 1e-4]))
+def test_the_stop_law_comes_to_rest_within_limits_and_does_not_chatter(joint, v, part, scale):
+    a_max, j_max = joint
+    path = follow(v * scale, part * a_max, a_max, j_max)
+    assert np.abs(path[1:, 2]).max(initial=0.0) <= a_max * (1 + 1e-12)
+    assert np.abs(np.diff(path[:, 2])).max(initial=0.0) <= j_max * DT * (1 + 1e-9)
+    signs = np.sign(path[np.abs(path[:, 1]) > 1e-12, 1])
+    assert np.count_nonzero(np.diff(signs)) <= 1
+    ideal = abs(v * scale) / a_max / DT
+    assert len(path) <= ideal + 4 * a_max / j_max / DT + 6
+
+
+@pytest.mark.parametrize(("a_max", "j_max"), JOINTS[:2])
+def test_from_the_speed_bound_the_stop_ends_inside_and_uses_most_of_the_room(a_max, j_max):
+    for room in np.geomspace(1e-5, 2, 200):
+        path = follow(stop.speed_bound(room, a_max, j_max, DT), 0.0, a_max, j_max)
+        assert path[:, 0].max() <= room
+        if room > 0.2:
+            assert path[:, 0].max() >= 0.8 * room
+
+
+@pytest.mark.parametrize("i", range(8))
+@pytest.mark.parametrize("side", [-1.0, 1.0])
+def test_pushing_a_joint_to_its_end_with_the_box_alone_never_leaves_it(robot, i, side):
+    """The bound is invariant also where the published curve is not (joint 2 of the small arm asks for 17)."""
+    b = stop.bounds_of(robot.limits, 0.0)
+    limits, n = robot.limits, robot.n
+    q, v, a = robot.home.copy(), np.zeros(n), np.zeros(n)
+    low, high = np.zeros(n), np.zeros(n)
+    fastest = 0.0
+    for k in range(4000):
+        stop.box(q, v, a, b, DT, low, high)
+        x = np.zeros(n)
+        x[i] = (high if side > 0 else low)[i] if k % 7 else (low if side > 0 else high)[i]
+        assert abs(x[i] - a[i]) <= limits.j_max[i] * DT
+        assert abs(x[i]) <= limits.a_max[i]
+        q, v, a = q + DT * v + 0.5 * DT * DT * x, v + DT * x, x
+        fastest = max(fastest, abs(v[i]))
+        assert limits.q_min[i] <= q[i] <= limits.q_max[i]
+        room = limits.curve_q_up[i] - q[i] if v[i] > 0 else q[i] - limits.curve_q_low[i]
+        curve = np.sqrt(limits.curve_two_a[i] * room) - limits.curve_offset[i] if i < 4 else np.inf
+        assert abs(v[i]) <= max(min(limits.v_max[i], curve), 1e-9)
+    end = limits.q_max[i] if side > 0 else limits.q_min[i]
+    # The published curve ends at zero speed some hundredths before the end.
+    assert abs(q[i] - end) < 0.05
+    assert fastest > 0.8
+
+
+def test_the_published_curve_alone_would_overrun_the_end(robot):
+    """Shows that the test above tests something: clamp to the curve first and to 10 rad/s2 after it."""
+    limits, i = robot.limits, 2
+    q, v, worst = 0.0, 0.0, 0.0
+    for _ in range(3000):
+        curve = max(
+            0.0, np.sqrt(limits.curve_two_a[i] * max(0.0, limits.curve_q_up[i] - q)) - limits.curve_offset[i]
+        )
+        x = np.clip((min(limits.v_max[i], curve) - v) / DT, -limits.a_max[i], limits.a_max[i])
+        q, v = q + DT * v + 0.5 * DT * DT * x, v + DT * x
+        worst = max(worst, q - limits.q_max[i])
+    assert worst > 0.1
+
+
+@pytest.fixture(scope="module")
+def proof(robot):
+    kin = Kinematics.from_model(robot)
+    space = stop.Space(0.005, 0.01, np.array([-0.9, -0.9, 0.05]), np.array([0.9, 0.9, 1.2]))
+    return kin, stop.bounds_of(robot.limits, 0.0), space, stop.work_of(kin.tree)
+
+
+def dense(kin, b, space, q, v, a):
+    """Whether every tick of the stop is clear, by evaluating every tick."""
+    paths = [follow(v[i], a[i], b.a[i], b.j[i]) for i in range(len(q))]
+    for k in range(max(map(len, paths))):
+        now = np.array([q[i] + p[min(k, len(p) - 1), 0] for i, p in enumerate(paths)])
+        own, low = kin.clearances(now)
+        palm = kin.palm(now)
+        if own.min() < space.self_limit or low.min() < space.table_limit:
+            return False
+        if np.any(palm < space.lower) or np.any(palm > space.upper):
+            return False
+    return True
+
+
+def test_a_verified_stop_is_clear_at_every_tick_and_most_clear_stops_are_verified(robot, proof):
+    kin, b, space, work = proof
+    rng = np.random.default_rng(0)
+    clear = verified = 0
+    for _ in range(60):
+        q = rng.uniform(robot.limits.q_min * 0.7, robot.limits.q_max * 0.7)
+        v = rng.uniform(-0.5, 0.5, robot.n) * robot.limits.v_max * rng.random()
+        a = rng.uniform(-1, 1, robot.n) * b.a
+        code, _, used = stop.verify_stop(kin.tree, b, space, q, v, a, DT, work)
+        truth = dense(kin, b, space, q, v, a)
+        assert used <= stop.SAMPLES
+        assert not (code == stop.OK and not truth)
+        clear, verified = clear + truth, verified + (code == stop.OK)
+    assert clear > 10
+    assert verified >= 0.8 * clear
+
+
+def test_the_tail_of_a_verified_stop_is_verified(robot, proof):
+    kin, b, space, work = proof
+    rng = np.random.default_rng(1)
+    done = 0
+    while done < 5:
+        q, a = robot.home + rng.normal(size=robot.n) * 0.1, rng.uniform(-1, 1, robot.n) * b.a
+        v = rng.uniform(-0.4, 0.4, robot.n) * robot.limits.v_max
+        if stop.verify_stop(kin.tree, b, space, q, v, a, DT, work)[0] != stop.OK:
+            continue
+        done += 1
+        x = np.zeros(robot.n)
+        for _ in range(300):
+            stop.stop_law(v, a, b, DT, x)
+            q, v, a = q + DT * v + 0.5 * DT * DT * x, v + DT * x, x.copy()
+            code = stop.verify_stop(kin.tree, b, space, q, v, a, DT, work)[0]
+            assert code in (stop.OK, stop.EFFORT), stop.FAILURES[code]
+
+
+def test_each_failure_has_its_name(robot, proof):
+    kin, b, space, work = proof
+    n, zero = robot.n, np.zeros(robot.n)
+    fast = zero.copy()
+    fast[0] = 2.7
+    hard = zero.copy()
+    hard[0] = 10.5
+    edge = robot.home.copy()
+    edge[0] = robot.limits.q_max[0] - 0.02
+    slow = zero.copy()
+    slow[0] = 1.0
+    folded = robot.home.copy()
+    folded[4:] = [1.2, 0.2, 1.2, 0.2]
+    cases = [
+        (robot.home, fast, zero, stop.VELOCITY),
+        (robot.home, zero, hard, stop.ACCELERATION),
+        (edge + 0.05 * (np.arange(n) == 0), zero, zero, stop.POSITION),
+        (edge, slow, zero, stop.VELOCITY),
+        (folded, zero, zero, stop.SELF),
+    ]
+    for q, v, a, expected in cases:
+        code = stop.verify_stop(kin.tree, b, space, q, v, a, DT, work)[0]
+        assert stop.FAILURES[code] == stop.FAILURES[expected]
+    tight = stop.Space(0.005, 0.01, np.array([0.9, -0.9, 0.05]), np.array([0.95, 0.9, 1.2]))
+    assert stop.verify_stop(kin.tree, b, tight, robot.home, zero, zero, DT, work)[0] == stop.WORKSPACE
+    high = stop.Space(0.005, 0.5, space.lower, space.upper)
+    assert stop.verify_stop(kin.tree, b, high, robot.home, zero, zero, DT, work)[0] == stop.TABLE
