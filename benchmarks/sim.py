@@ -29,7 +29,9 @@ from palmar.sim.tasks.reach import ReachConfig, ReachTask
 Array = np.ndarray
 
 
-def run(*, rounds: int = 9, steps: int = 25, num_envs: int = 128, progress: Callable[[str], None] | None = None) -> dict:
+def run(
+    *, rounds: int = 9, steps: int = 25, num_envs: int = 128, progress: Callable[[str], None] | None = None
+) -> dict:
     """Both tasks; medians over ``rounds`` interleaved rounds of ``steps`` control steps."""
     rows = []
     for task in (LiftTask(LiftConfig()), ReachTask(ReachConfig())):
@@ -55,7 +57,9 @@ def _row(task: Any, rounds: int, steps: int, num_envs: int, progress: Callable[[
             progress(f"{task.name}: round {k} of {rounds}")
     median = {name: statistics.median(t[1:]) for name, t in times.items()}
     ratio = statistics.median(b / c for b, c in zip(times["bare"][1:], times["costs"][1:], strict=True))
-    overhead = statistics.median(c / p for c, p in zip(times["costs"][1:], times["plain"][1:], strict=True)) - 1
+    overhead = (
+        statistics.median(c / p for c, p in zip(times["costs"][1:], times["plain"][1:], strict=True)) - 1
+    )
     return {
         "task": task.name,
         "engine": "mujoco",

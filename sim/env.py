@@ -108,7 +108,9 @@ class VectorEnv:
         reward = self.task.reward(
             self.io.hand, self.io.kinematics.tip_radius, position, quaternion, self.goal, action
         ).astype(np.float32)
-        self._held = np.where(self.task.achieved(self.io.hand, position, self.goal), self._held + self._period, 0.0)
+        self._held = np.where(
+            self.task.achieved(self.io.hand, position, self.goal), self._held + self._period, 0.0
+        )
         self._success |= self._held >= self.task.config.hold - 1e-9
         self._peak = np.maximum(self._peak, samples.contact_force.max(axis=0))
         truncated = self._age >= self.max_steps

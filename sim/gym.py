@@ -34,7 +34,9 @@ class SingleEnv(gymnasium.Env):
         self.env = env
         self.observation_space, self.action_space = _spaces(env)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Array, dict[str, Any]]:
         """Start an episode; a seed makes it and all after it reproducible."""
         super().reset(seed=seed)
         return self.env.reset(seed)[0], {}
@@ -47,7 +49,13 @@ class SingleEnv(gymnasium.Env):
             "cost": float(s.cost[0].sum()),
             "success": bool(s.info["success"][0]),
         }
-        return s.info["terminal_obs"][0], float(s.reward[0]), bool(s.terminated[0]), bool(s.truncated[0]), info
+        return (
+            s.info["terminal_obs"][0],
+            float(s.reward[0]),
+            bool(s.terminated[0]),
+            bool(s.truncated[0]),
+            info,
+        )
 
 
 class BatchEnv(VectorEnv):
@@ -60,7 +68,9 @@ class BatchEnv(VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
         self.action_space = batch_space(self.single_action_space, env.num_envs)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Array, dict[str, Any]]:
         """Start every episode afresh."""
         return self.env.reset(seed), {}
 

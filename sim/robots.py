@@ -104,7 +104,8 @@ def _apart(model: mujoco.MjModel, a: int, b: int) -> bool:
 
 def _fingers_apart(first: str, second: str) -> bool:
     """Links of different fingers, one of them from the middle phalanx on (knuckles turn beside each other);
-    of the links only the last reaches the palm."""
+    of the links only the last reaches the palm.
+    """
     distal = ("_md", "_ds", "th_px", "th_ds")
     one, two = first.split("_")[0], second.split("_")[0]
     if "palm" in (one, two):

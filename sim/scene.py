@@ -178,7 +178,9 @@ def compose(blocks: Sequence[Block] = ()) -> tuple[mujoco.MjModel, str]:
     spec = robot_spec()
     add_blocks(spec, blocks)
     add_contact_sensors(spec)
-    return spec.compile(), spec.to_xml()
+    spec.compile()
+    xml = spec.to_xml()  # numbers are printed: the model of the text is not bit-equal to the spec's
+    return mujoco.MjModel.from_xml_string(xml), xml
 
 
 def robot_xml() -> str:

@@ -136,9 +136,13 @@ class ReachTask:
             own, table = self._clearances.clearances(q, near=0.02)
             if own.min() > 0.002 and table.min() > self.config.height:
                 return q
-        raise ConfigError(f"no free pose within {self.config.spread} rad of home and {self.config.height} m up")
+        raise ConfigError(
+            f"no free pose within {self.config.spread} rad of home and {self.config.height} m up"
+        )
 
-    def reward(self, hand: Hand, radius: Array, position: Array, quaternion: Array, goal: Array, action: Array) -> Array:
+    def reward(
+        self, hand: Hand, radius: Array, position: Array, quaternion: Array, goal: Array, action: Array
+    ) -> Array:
         """(B,): nearness in position and angle, a bonus inside the tolerance, less effort."""
         dp, dw = self._errors(hand, goal)
         near = 0.5 * (1 - np.tanh(4 * dp)) + 0.3 * (1 - np.tanh(1.5 * dw))

@@ -136,7 +136,23 @@ def test_held_block_hangs_on_the_tips_by_its_weight():
     mujoco.mj_step(model, data, 400)
     assert data.body("red").xpos[2] > 0.12
     on_tips = sum(data.sensor(f"force_{tip}").data for tip in TIPS)
-    assert on_tips == pytest.approx([0, 0, BLOCK.mass * 9.81], abs=0.05 * BLOCK.mass * 9.81)
+    tips = {model.geom(tip).id for tip in TIPS}
+    by_tips, by_all = forces_on(model, data, model.geom("red_geom").id, tips)
+    assert on_tips == pytest.approx(by_tips, abs=1e-6) and np.linalg.norm(by_tips) > 0.5
+    assert by_all == pytest.approx([0, 0, BLOCK.mass * 9.81], abs=0.05 * BLOCK.mass * 9.81)
+
+
+def forces_on(model, data, geom, tips):
+    """World-frame contact force on a geom: that of the tips, and of everything."""
+    by_tips, by_all, local = np.zeros(3), np.zeros(3), np.zeros(6)
+    for k in range(data.ncon):
+        contact = data.contact[k]
+        if geom in contact.geom:
+            mujoco.mj_contactForce(model, data, k, local)
+            force = contact.frame.reshape(3, 3).T @ local[:3] * (1 if contact.geom[1] == geom else -1)
+            by_all += force
+            by_tips += force * bool(tips & set(contact.geom))
+    return by_tips, by_all
 
 
 @pytest.mark.parametrize("make", [lambda: compose()[0], reference_model], ids=["ours", "reference"])
