@@ -304,7 +304,7 @@ def _watch(
         if tracked is not None and seen != bytes(tracked["seq"]):
             seen = bytes(tracked["seq"])
             errors.append(np.sum((tracked["position"] - truth["position"]) ** 2, axis=-1).mean())
-        if success.update(float(truth["t"]), truth["position"]):
+        if success.update(float(truth["t"]), truth["position"], truth["start"]):
             return _Outcome(True, "success", used, float(np.sqrt(np.mean(errors))))
         name, reason = STATES[int(state["state"])].value, state["reason"].decode()
         if name == "latched":

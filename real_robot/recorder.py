@@ -22,8 +22,8 @@ from palmar.real_robot.config import RunConfig
 from palmar.real_robot.layout import LAYOUTS, STATES
 from palmar.real_robot.process import Stopping, begin
 from palmar.rollouts.header import RolloutHeader
+from palmar.rollouts.model import fingerprint
 from palmar.rollouts.record import RolloutWriter
-from palmar.rollouts.replay import fingerprint
 from palmar.safety.types import Chunk, Verdict
 
 EVERY = 0.02

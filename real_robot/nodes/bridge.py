@@ -214,8 +214,10 @@ class Bridge(LifecycleNode):
             self._last_number = -1
         intruders = self._commanders.intruders
         if intruders != before:
-            say = self.get_logger().error if intruders else self.get_logger().info
-            say(f"publishers on {COMMAND_TOPIC} that may not command: {list(intruders) or 'none'}")
+            if intruders:  # rclpy refuses two severities from one line
+                self.get_logger().error(f"may not command on {COMMAND_TOPIC}: {', '.join(intruders)}")
+            else:
+                self.get_logger().info(f"{COMMAND_TOPIC} has one publisher again")
             self._publish_diagnostics()
         self._ask(hold=int(bool(intruders)), reason="second_publisher" if intruders else "")
 

@@ -71,12 +71,14 @@ class Learned:
 
     def __init__(self, run: RunConfig, robot: RobotModel):
         from palmar.policies.bundle import BundlePolicy, load_bundle
+        from palmar.policies.contract import TaskContract
         from palmar.sim.policy_io import policy_io
         from palmar.sim.tasks.lift import ground
 
-        bundle = load_bundle(Path(run.bundle), robot=robot, constraints=run.constraint_set(robot))
-        self._policy = BundlePolicy(bundle)
+        bundle = load_bundle(Path(run.bundle))
         self._io = policy_io(run.task, robot)
+        bundle.check(robot, run.constraint_set(robot), TaskContract.of(run.task, self._io))
+        self._policy = BundlePolicy(bundle)
         self.rate = float(self._io.rate)
         self._target = np.array([ground(run.instruction)])
         self._carry: Any = None

@@ -75,7 +75,7 @@ def run_config(folder: Path, **changes: object) -> RunConfig:
 
 
 @contextmanager
-def process(module: str, run: RunConfig):
+def process(module: str, run: RunConfig, env: dict[str, str] | None = None):
     """A module of ``palmar.real_robot`` as a process; killed at the end if it still runs."""
     path = Path(run.run_dir) / "run.json"
     run.write(path)
@@ -84,6 +84,7 @@ def process(module: str, run: RunConfig):
             [sys.executable, "-m", f"palmar.real_robot.{module}", "--config", str(path)],
             stdout=log,
             stderr=log,
+            env=env,
         )
     try:
         yield child

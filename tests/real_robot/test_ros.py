@@ -1,0 +1,301 @@
+"""The bridge over real rclpy, with real processes at both ends; a second DDS vendor reads along."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import toy_robot as toy
+
+from palmar.real_robot import ros_env, shared
+from palmar.real_robot.layout import LAYOUTS, STATES
+from palmar.safety.types import State
+
+pytestmark = [
+    pytest.mark.ros,
+    pytest.mark.skipif(bool(ros_env.missing()), reason=ros_env.missing() or "rclpy is here"),
+]
+
+
+class Rig:
+    def __init__(self, folder, stack):
+        import rclpy
+
+        self.run = toy.run_config(folder, domain=ros_env.random_domain())
+        self.env = ros_env.isolated(self.run.domain, folder)
+        os.environ.update({k: v for k, v in self.env.items() if k.startswith(("ROS_", "FAST", "CYCLONE"))})
+        stack.enter_context(toy.process("twin", self.run))
+        stack.enter_context(toy.process("control", self.run))
+        self.bridge = stack.enter_context(toy.process("nodes.bridge", self.run, self.env))
+        path = Path(self.run.control_memory)
+        self.map = shared.wait_attach(path, LAYOUTS, kind="control", robot=None, timeout=120)
+        toy.until(lambda: self.state() is not None, 60, "control ready")
+        self.lifecycle("palmar_bridge", "configure", "activate")
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context, domain_id=self.run.domain)
+        stack.callback(rclpy.try_shutdown, context=self.context)
+
+    def lifecycle(self, node, *transitions):
+        path = Path(self.run.run_dir) / "run.json"
+        steps = [
+            sys.executable,
+            "-m",
+            "palmar.real_robot.nodes.lifecycle",
+            "--config",
+            str(path),
+            "--node",
+            node,
+        ]
+        for t in transitions:
+            steps += ["--do", t]
+        done = subprocess.run(steps, env=self.env, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+
+    def state(self):
+        return self.map.blocks["state"].read()
+
+    def filter_state(self):
+        s = self.state()
+        return STATES[int(s["state"])], s["reason"].decode()
+
+
+@dataclass
+class Talker:
+    """A node that publishes chunks and listens to diagnostics."""
+
+    node: object
+    executor: object
+    publisher: object
+    diagnostics: dict
+
+    def spin(self, seconds=0.05):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.executor.spin_once(timeout_sec=0.01)
+
+    def send(self, rows, names=("shoulder", "elbow"), after=None):
+        from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+        message = JointTrajectory(joint_names=list(names))
+        for k, row in enumerate(rows):
+            point = JointTrajectoryPoint(positions=[float(x) for x in row])
+            t = 0.1 * (k + 1) if after is None else after[k]
+            point.time_from_start.sec, point.time_from_start.nanosec = int(t // 1), int(round(t % 1 * 1e9))
+            message.points.append(point)
+        self.publisher.publish(message)
+
+    def wait(self, condition, timeout=8.0, what="condition", every=lambda: None):
+        end = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < end, f"{what} did not come true within {timeout} s: {self.diagnostics}"
+            every()
+            self.spin()
+
+    def value(self, name, key):
+        status = self.diagnostics.get(name)
+        return 0 if status is None else int({v.key: v.value for v in status.values}.get(key, 0))
+
+
+@contextmanager
+def talker(rig, name="palmar_policy", namespace=None):
+    import rclpy
+    from diagnostic_msgs.msg import DiagnosticArray
+    from rclpy.executors import SingleThreadedExecutor
+    from trajectory_msgs.msg import JointTrajectory
+
+    node = rclpy.create_node(name, namespace=namespace, context=rig.context)
+    executor = SingleThreadedExecutor(context=rig.context)
+    executor.add_node(node)
+    seen = {}
+    node.create_subscription(
+        DiagnosticArray, "/diagnostics", lambda m: seen.update({s.name: s for s in m.status}), 10
+    )
+    publisher = node.create_publisher(JointTrajectory, "/palmar/chunk", 1)
+    t = Talker(node, executor, publisher, seen)
+    try:
+        t.wait(lambda: publisher.get_subscription_count() > 0, what="bridge discovered")
+        yield t
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory):
+    with ExitStack() as stack:
+        yield Rig(tmp_path_factory.mktemp("ros"), stack)
+
+
+def test_joints_are_taken_by_name_and_the_robot_follows(rig):
+    goal = toy.HOME + (0.1, -0.15)
+    with talker(rig) as t:
+        t.wait(
+            lambda: np.allclose(rig.state()["q"], goal, atol=0.01),
+            what="goal reached",
+            every=lambda: t.send([goal[::-1]], names=("elbow", "shoulder")),
+        )
+    toy.until(lambda: rig.filter_state() == (State.HOLD, "chunk_stale"), 2.0, "hold without chunks")
+
+
+def test_malformed_chunks_are_counted_and_leave_the_robot_unmoved(rig):
+    toy.until(lambda: rig.filter_state()[0] is State.HOLD, 2.0, "hold")
+    time.sleep(0.3)
+    before, near = rig.state()["u"].copy(), rig.state()["u"]
+    with talker(rig) as t:
+        t.spin(0.5)  # the owner's lease passes to this publisher
+        cases = {
+            "names": [([near], ("shoulder", "knee"), None), ([near], ("shoulder", "shoulder"), None)],
+            "shape": [
+                ([], ("shoulder", "elbow"), None),
+                ([[0.1]], ("shoulder", "elbow"), None),
+                ([near] * 65,),
+            ],
+            "non-finite": [([[np.nan, 0.0]],), ([[np.inf, 0.0]],)],
+            "time_from_start": [
+                ([near, near], ("shoulder", "elbow"), (0.2, 0.1)),
+                ([near], ("shoulder", "elbow"), (99.0,)),
+            ],
+        }
+        for reason, bad in cases.items():
+            goal = t.value("palmar_command_topic", reason) + len(bad)
+            for arguments in bad:
+                t.send(*arguments)
+                t.spin(0.05)
+            t.wait(lambda r=reason, n=goal: t.value("palmar_command_topic", r) >= n, what=reason)
+    assert np.array_equal(rig.state()["u"], before)
+
+
+def test_a_second_publisher_is_named_and_nobody_is_obeyed_until_it_is_gone(rig):
+    with talker(rig) as t:
+        here = rig.state()["q"].copy()
+        t.wait(lambda: rig.filter_state()[0] is State.RUN, what="run", every=lambda: t.send([here]))
+        with talker(rig, "intruder", "/evil") as evil:
+            topic = "palmar_command_topic"
+            t.wait(
+                lambda: rig.filter_state() == (State.HOLD, "second_publisher"),
+                what="hold",
+                every=lambda: t.send([here]),
+            )
+            t.wait(lambda: t.diagnostics.get(topic) and t.diagnostics[topic].level == b"\x02", what="error")
+            assert "/evil/intruder" in t.diagnostics[topic].message
+            before = rig.state()["u"].copy()
+            for _ in range(20):
+                evil.send([here + 0.3])
+                t.send([here + 0.1])
+                t.spin(0.02)
+            assert np.array_equal(rig.state()["u"], before)
+            t.wait(lambda: t.value(topic, "second_publisher") > 10, what="refusals counted")
+        t.wait(lambda: rig.filter_state()[0] is State.RUN, what="run again", every=lambda: t.send([here]))
+
+
+def test_safety_parameters_do_not_change_while_active(rig):
+    import rclpy
+    from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+    from rcl_interfaces.srv import SetParameters
+
+    with talker(rig, "operator_desk") as t:
+        client = t.node.create_client(SetParameters, "/palmar_bridge/set_parameters")
+        assert client.wait_for_service(timeout_sec=8)
+        value = ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=1.0)
+        future = client.call_async(SetParameters.Request(parameters=[Parameter(name="horizon", value=value)]))
+        rclpy.spin_until_future_complete(t.node, future, executor=t.executor, timeout_sec=8)
+        answer = future.result().results[0]
+        assert not answer.successful and "immutable while active" in answer.reason
+
+
+def test_the_operator_stops_and_resets_by_service(rig):
+    import rclpy
+    from std_srvs.srv import Trigger
+
+    with talker(rig) as t:
+
+        def call(name):
+            client = t.node.create_client(Trigger, f"/palmar_bridge/{name}")
+            assert client.wait_for_service(timeout_sec=8)
+            future = client.call_async(Trigger.Request())
+            rclpy.spin_until_future_complete(t.node, future, executor=t.executor, timeout_sec=8)
+            assert future.result().success
+
+        call("stop")
+        t.wait(lambda: rig.filter_state() == (State.LATCHED, "operator_stop"), what="latched")
+        call("reset")
+        here = rig.state()["q"].copy()
+        t.wait(lambda: rig.filter_state()[0] is State.RUN, what="run", every=lambda: t.send([here]))
+
+
+CYCLONE = """
+import sys, time
+from dataclasses import dataclass
+from cyclonedds.core import Policy, Qos
+from cyclonedds.domain import DomainParticipant
+from cyclonedds.idl import IdlStruct
+from cyclonedds.idl.annotations import final
+from cyclonedds.idl.types import float64, int32, sequence, uint32
+from cyclonedds.sub import DataReader
+from cyclonedds.topic import Topic
+from cyclonedds.util import duration
+
+@dataclass
+@final
+class Time(IdlStruct, typename="builtin_interfaces.msg.dds_.Time_"):
+    sec: int32
+    nanosec: uint32
+@dataclass
+@final
+class Header(IdlStruct, typename="std_msgs.msg.dds_.Header_"):
+    stamp: Time
+    frame_id: str
+@dataclass
+@final
+class JointState(IdlStruct, typename="sensor_msgs.msg.dds_.JointState_"):
+    header: Header
+    name: sequence[str]
+    position: sequence[float64]
+    velocity: sequence[float64]
+    effort: sequence[float64]
+
+participant = DomainParticipant(int(sys.argv[1]))
+qos = Qos(Policy.Reliability.BestEffort, Policy.Durability.Volatile, Policy.History.KeepLast(5))
+reader = DataReader(participant, Topic(participant, "rt/joint_states", JointState), qos=qos)
+end, got = time.monotonic() + 10, []
+while len(got) < 20 and time.monotonic() < end:
+    got += reader.take(N=10)
+    time.sleep(0.02)
+last = got[-1]
+print(len(got), *last.name, *last.position, last.header.stamp.sec)
+"""
+
+
+def test_a_second_dds_vendor_reads_the_joint_states(rig):
+    pytest.importorskip("cyclonedds", reason="the cyclonedds wheel is not installed")
+    call = [sys.executable, "-c", CYCLONE, str(rig.run.domain)]
+    done = subprocess.run(call, env=rig.env, capture_output=True, text=True, timeout=40)
+    assert done.returncode == 0, done.stderr
+    count, *names, q0, q1, stamp = done.stdout.split()
+    assert int(count) >= 20 and names == ["shoulder", "elbow"]
+    assert np.allclose([float(q0), float(q1)], rig.state()["q"], atol=0.01)
+    assert abs(int(stamp) - time.time()) < 30
+
+
+def test_a_killed_policy_node_means_hold_within_two_ticks_and_a_killed_bridge_too(rig):
+    with toy.process("nodes.policy", rig.run, rig.env) as policy:
+        rig.lifecycle("palmar_policy", "configure", "activate")
+        toy.until(lambda: rig.filter_state()[0] is State.RUN, 8.0, "run")
+        time.sleep(0.5)
+        rig.map.rings["ticks"].drain(10**6)
+        policy.send_signal(signal.SIGKILL)
+        policy.wait()
+        toy.until(lambda: rig.filter_state() == (State.HOLD, "policy_died"), 2.0, "hold")
+    time.sleep(0.3)
+    ticks = rig.map.rings["ticks"].drain(10**6)
+    seen = float(rig.state()["lost_at"])
+    late = ticks[(ticks["t"] >= seen) & (ticks["state"] == STATES.index(State.RUN))]
+    assert seen > 0 and len(late) <= 2
+    rig.bridge.send_signal(signal.SIGKILL)
+    toy.until(lambda: float(rig.state()["lost_at"]) > seen, 2.0, "the bridge's death seen")
