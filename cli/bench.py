@@ -1,0 +1,77 @@
+"""palmar bench: measurements."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+BENCHES: dict[str, str] = {
+    "sim": "environment steps per second against bare MuJoCo, and what costs cost",
+    "filter": "time of a tick, missed periods beside a bare loop, violations under adversarial commands",
+    "deploy": "from chunk to robot with all processes up",
+}
+QUICK: dict[str, dict[str, Any]] = {
+    "sim": {"rounds": 3, "steps": 10, "num_envs": 32},
+    "filter": {"ticks": 5_000, "commands": 20_000, "seconds": 3.0},
+    "deploy": {"seconds": 5.0},
+}
+"""What --quick changes."""
+
+ABOUT = f"""
+Measures one thing on this machine and prints its rows; --json writes them with the machine's
+description.
+{chr(10).join(f"  {name:<8}{told}" for name, told in BENCHES.items())}
+Full runs take minutes and want an idle machine.  --quick takes smaller numbers: a check that it
+works, no result.
+"""
+EXAMPLES = """
+palmar bench filter --json filter.json
+palmar bench sim --quick
+"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    parser.add_argument("name", choices=list(BENCHES), metavar="NAME", help=", ".join(BENCHES))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write an object with rows")
+    parser.add_argument("--quick", action="store_true", help="smaller numbers")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure and print."""
+    from rich.console import Console
+
+    from palmar.cli import provenance
+
+    console = Console(stderr=True)
+    smaller = QUICK[args.name] if args.quick else {}
+    with console.status(args.name) as status:
+        bench = importlib.import_module(f"palmar.benchmarks.{args.name}")
+        found = dict(bench.run(**smaller, progress=lambda *told: status.update(" ".join(map(str, told)))))
+    record = provenance.run_record({"bench": args.name, "quick": args.quick}, None)
+    if args.json is not None:
+        provenance.write(args.json, {**found, "quick": args.quick, "record": record})
+    _print(found["rows"])
+    return 0
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    for row in rows:
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for key, value in row.items():
+            shown = (
+                f"{value:.4g}"
+                if isinstance(value, float)
+                else json.dumps(value)
+                if not isinstance(value, str)
+                else value
+            )
+            table.add_row(key, shown)
+        Console().print(table)
+        print()

@@ -1,0 +1,84 @@
+"""Where a run came from: what was asked, which code and packages answered, which constraints held."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import palmar.safety
+from palmar.safety.config import plain
+from palmar.safety.constraints import ConstraintSet
+
+FORMAT = 1
+
+
+def run_record(
+    config: Any, constraints: ConstraintSet | None, *, command: list[str] | None = None
+) -> dict[str, Any]:
+    """Everything needed to ask for the same run again, as JSON values.
+
+    Args:
+        config: The resolved configuration: dataclasses, mappings, lists and scalars.
+        constraints: Those in force.
+        command: What was typed, the program's own arguments if None.
+    """
+    return {
+        "format": FORMAT,
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": sys.argv if command is None else command,
+        "config": plain(config),
+        "constraints": {"names": list(constraints.names), "hash": constraints.hash()}
+        if constraints
+        else None,
+        "git": git_state(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": processor(),
+        "packages": packages(),
+    }
+
+
+def write(path: Path, record: Mapping[str, Any]) -> Path:
+    """Store ``record`` at ``path``, making its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=1, sort_keys=False) + "\n")
+    return path
+
+
+def git_state() -> dict[str, Any]:
+    """Commit of this Palmar and whether files differ from it; ``{"commit": None}`` for an installed wheel."""
+    root = Path(str(palmar.safety.__file__)).parents[1]
+    if not (root / ".git").exists():
+        return {"commit": None, "dirty": None}
+    try:
+        commit, changes = (
+            subprocess.run(
+                ["git", *words], cwd=root, capture_output=True, text=True, check=True, timeout=20
+            ).stdout
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
+    return {"commit": commit.strip(), "dirty": bool(changes.strip())}
+
+
+def packages() -> dict[str, str]:
+    """Name and version of every installed distribution."""
+    found = {d.metadata["Name"]: d.version for d in distributions() if d.metadata["Name"]}
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
+def processor() -> str:
+    """Model of the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")

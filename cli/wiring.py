@@ -1,0 +1,135 @@
+"""From names to things: the only place that knows every task and engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from palmar.cli.config import Composed
+from palmar.safety import config
+from palmar.safety.types import ConfigError
+
+if TYPE_CHECKING:
+    from palmar.policies.rl.config import PPOConfig
+    from palmar.rollouts.rollout import Clearance
+    from palmar.safety.constraints import ConstraintSet
+    from palmar.safety.robot import RobotModel
+
+ENGINES = ("mujoco",)
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """How the simulator runs."""
+
+    threads: int = 0
+    """MuJoCo threads, 0: as many as there are cores."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threads <= 1024:
+            raise ConfigError(f"threads must be in [0, 1024], got {self.threads}")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A composed configuration, checked and made into things."""
+
+    composed: Composed
+    task: Any
+    """Of ``palmar.sim.tasks``."""
+    robot: RobotModel
+    constraints: ConstraintSet
+    engine: EngineConfig
+    algo: PPOConfig
+
+    def resolved(self) -> dict[str, Any]:
+        """What was asked, with every default filled in."""
+        return {
+            "choices": self.composed.choices,
+            "overrides": self.composed.overrides,
+            "task": self.task.config,
+            "engine": self.engine,
+            "algo": self.algo,
+            "constraints": self.composed.values["constraints"],
+        }
+
+
+def tasks() -> dict[str, tuple[type, type]]:
+    """Configuration and class of every task by name."""
+    from palmar.sim.tasks.lift import LiftConfig, LiftTask
+    from palmar.sim.tasks.reach import ReachConfig, ReachTask
+
+    return {"lift": (LiftConfig, LiftTask), "reach": (ReachConfig, ReachTask)}
+
+
+def scripted(task: str) -> dict[str, Callable[[], Any]]:
+    """Policies of ``task`` that need no training, by name."""
+    if task != "lift":
+        return {}
+    from palmar.sim.tasks.lift_oracle import DoNothing, LiftOracle
+
+    return {"oracle": LiftOracle, "nothing": DoNothing}
+
+
+def setup(composed: Composed) -> Setup:
+    """Everything a training or an evaluation is made of.
+
+    Raises:
+        ConfigError: If a key is unknown or a value impossible, naming the accepted ones.
+    """
+    from palmar.policies.rl.config import PPOConfig
+    from palmar.safety import constraints
+    from palmar.sim.robots import load_robot
+
+    values = composed.values
+    task_config, task = tasks()[composed.choices["task"]]
+    engine = config.load(EngineConfig, values["engine"], where="engine")
+    algo = config.load(PPOConfig, values["algo"], where="algo")
+    asked = task(config.load(task_config, values["task"], where="task"))
+    robot = load_robot(composed.choices["robot"])
+    held = constraints.parse(composed.constraints_text(), robot.limits)
+    _only_known("algo.budgets", algo.budgets, held)
+    _only_known("algo.penalties", algo.penalties, held)
+    return Setup(composed, asked, robot, held, engine, algo)
+
+
+def environment(parts: Setup, *, num_envs: int, seed: int, stagger: bool = False) -> Any:
+    """A vector environment of the task with the constraints' costs."""
+    from palmar.sim.env import make_env
+
+    return make_env(
+        parts.task,
+        parts.robot,
+        parts.constraints,
+        num_envs=num_envs,
+        seed=seed,
+        nthread=parts.engine.threads,
+        stagger=stagger,
+    )
+
+
+def clearance_of(robot: RobotModel) -> Clearance:
+    """Distances and palm position from recorded joint positions, by the filter's own routine."""
+    import numpy as np
+
+    from palmar.safety.geometry import FAR, Kinematics
+
+    kinematics = Kinematics.from_model(robot)
+
+    def routine(q: Any) -> tuple[Any, Any, Any]:
+        rows = [kinematics.clearances(row, near=FAR) for row in q]
+        own = np.array([min(pair.min(), FAR) for pair, _ in rows])
+        return (
+            own,
+            np.array([table.min() for _, table in rows]),
+            np.array([kinematics.palm(row) for row in q]),
+        )
+
+    return routine
+
+
+def _only_known(where: str, given: Any, held: ConstraintSet) -> None:
+    for name in given:
+        if name not in held.names:
+            raise ConfigError(f"{where}: {config.unknown('constraint', name, held.names)}")
