@@ -90,9 +90,7 @@ class RunConfig:
             if getattr(self, name) not in accepted:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}, accepted {list(accepted)}")
         if not 0 < self.priority < 90 or not 0.0005 <= self.period <= 0.1:
-            raise ConfigError(
-                f"need 0 < priority < 90 and 0.0005 <= period <= 0.1, got {self.priority}, {self.period}"
-            )
+            raise ConfigError(f"need 0 < priority < 90 and 0.0005 <= period <= 0.1, got {self.priority}, {self.period}")
 
     def robot_model(self) -> RobotModel:
         """The robot."""
@@ -117,9 +115,7 @@ def read(path: Path) -> RunConfig:
         raw = json.loads(Path(path).read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read run configuration {path}: {error}") from error
-    return RunConfig(
-        **{**_strict(RunConfig, raw), "twin": TwinConfig(**_strict(TwinConfig, raw.get("twin", {})))}
-    )
+    return RunConfig(**{**_strict(RunConfig, raw), "twin": TwinConfig(**_strict(TwinConfig, raw.get("twin", {})))})
 
 
 def _strict(cls: type, raw: Any) -> dict[str, Any]:

@@ -31,6 +31,8 @@ START_TIMEOUT = 10.0
 """How long to wait for the hardware's first state [s]."""
 STOP_TIMEOUT = 2.0
 """How long the controlled stop at the end may take [s]."""
+MOST_MISSES = 10_000
+"""Missed periods that are remembered one by one."""
 WARM_UP = 50
 """Ticks computed, and not sent, before the first: compiles and touches everything."""
 
@@ -52,6 +54,8 @@ class Control:
         self.watch, self.latencies = Watch(), []
         self.verdict: Verdict | None = None
         self._index = self._refused = self._chunks = self._driver_errors = self._missed = 0
+        self.misses: list[tuple[float, int]] = []
+        self._lost = self._lost_before = self._last_seq = 0
         self._refusal, self._late_max, self._held, self._lost_at = "", 0.0, 0.0, 0.0
         self._versions = {"chunk": 0, "request": 0, "policy": 0}
         self._counts = {"stop": 0, "reset": 0, "estop": 0}
@@ -90,6 +94,8 @@ class Control:
     def tick(self, now: float, skipped: int, late: float) -> Verdict:
         """One period: requests, deaths, chunks in; state in; filter; command and record out."""
         self._missed += skipped
+        if skipped and len(self.misses) < MOST_MISSES:
+            self.misses.append((now, skipped))
         self._late_max = max(self._late_max, late)
         self._heed_deaths(now)
         self._heed_requests()
@@ -106,9 +112,7 @@ class Control:
             self.log.error("%s died: hold", name)
             self._lost_at = now
             hold(self.filter, f"{name}_died")
-        if (policy := self._changed("policy")) is not None and not self.watch.add(
-            "policy", int(policy["pid"])
-        ):
+        if (policy := self._changed("policy")) is not None and not self.watch.add("policy", int(policy["pid"])):
             self._lost_at = now
             hold(self.filter, "policy_died")
 
@@ -156,6 +160,9 @@ class Control:
         c = self._changed("chunk")
         if c is None or self._external or float(c["sent"]) < self._lost_at:
             return  # a chunk from somebody who has died since is not followed
+        if self._last_seq:
+            self._lost += max(0, int(c["seq"]) - self._last_seq - 1)
+        self._last_seq, self._lost_before = int(c["seq"]), int(c["lost"])
         h = int(c["count"])
         chunk = Chunk(q=c["q"][:h], t=c["t"][:h], seq=int(c["seq"]), received=float(c["received"]))
         try:
@@ -267,13 +274,13 @@ class Control:
             "late_max_ms": 1e3 * self._late_max,
             "chunks": self._chunks,
             "refused": self._refused,
+            "lost": self._lost + self._lost_before,
+            "misses": self.misses,
             "driver_errors": self._driver_errors,
             "intervention_s": self._held,
             "chunk_to_robot_p50_ms": p50,
             "chunk_to_robot_p99_ms": p99,
-            "worst_margin": {
-                n: float(w) for n, w in zip(self.names, self._worst, strict=True) if np.isfinite(w)
-            },
+            "worst_margin": {n: float(w) for n, w in zip(self.names, self._worst, strict=True) if np.isfinite(w)},
             "realtime": realtime.is_realtime(),
             "dropped_records": self._ring.dropped,
         }
@@ -331,7 +338,7 @@ def run_control(run: RunConfig, stopping: Stopping, log: logging.Logger) -> dict
         control.finish(beat)
         summary = control.summary()
         (Path(run.run_dir) / "control.json").write_text(json.dumps(summary, indent=1))
-        log.info("stopped: %s", {k: v for k, v in summary.items() if k != "worst_margin"})
+        log.info("stopped: %s", {k: v for k, v in summary.items() if k not in ("worst_margin", "misses")})
         return summary
     finally:
         driver.close()

@@ -70,9 +70,7 @@ class DeployConfig:
         if self.task != "lift":
             raise ConfigError(f"task is {self.task!r}, accepted ['lift']")
         if not 0 < self.timeout <= 3600 or not 0 <= self.domain <= 100:
-            raise ConfigError(
-                f"need 0 < timeout <= 3600 and 0 <= domain <= 100, got {self.timeout}, {self.domain}"
-            )
+            raise ConfigError(f"need 0 < timeout <= 3600 and 0 <= domain <= 100, got {self.timeout}, {self.domain}")
 
 
 @dataclass(frozen=True)
@@ -96,6 +94,8 @@ class DeployResult:
     missed: int
     chunks: int
     refused: int
+    lost: int
+    """Chunks that were published but never reached the filter."""
     realtime: bool
     tracker_error_mm: float
     """Root mean square distance of tracked from true object positions [mm]."""
@@ -233,9 +233,7 @@ def deploy(config: DeployConfig, *, progress: Progress | None = None) -> DeployR
             Path(path).unlink(missing_ok=True)  # only a process that was killed leaves its file
 
 
-def bring_up(
-    run: RunConfig, children: Processes, *, record: bool, say: Progress
-) -> dict[str, shared.SharedMap]:
+def bring_up(run: RunConfig, children: Processes, *, record: bool, say: Progress) -> dict[str, shared.SharedMap]:
     """Start everything in order and activate it; the shared files, attached.
 
     Raises:

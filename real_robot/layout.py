@@ -24,6 +24,7 @@ def control_layout(d: Description) -> Layout:
         ("seq", "i8"),
         ("received", "f8"),
         ("sent", "f8"),
+        ("lost", "i8"),
         ("count", "i8"),
         ("t", "f8", (MAX_CHUNK,)),
         ("q", "f8", (MAX_CHUNK, n)),

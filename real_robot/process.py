@@ -35,9 +35,7 @@ def begin(name: str, argv: Sequence[str] | None) -> tuple[config.RunConfig, logg
     parser = argparse.ArgumentParser(prog=name)
     parser.add_argument("--config", type=Path, required=True, help="the run's JSON file")
     args, _ = parser.parse_known_args(argv)
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s {name} %(levelname)s %(message)s"
-    )
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s {name} %(levelname)s %(message)s")
     run = config.read(args.config)
     if run.die_with_parent:
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG

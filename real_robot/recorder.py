@@ -135,9 +135,7 @@ class Recorder:
             return
         self._chunk_version, h = block.version, int(c["count"])
         if h:
-            self.writer.chunk(
-                Chunk(q=c["q"][:h], t=c["t"][:h], seq=int(c["seq"]), received=float(c["received"]))
-            )
+            self.writer.chunk(Chunk(q=c["q"][:h], t=c["t"][:h], seq=int(c["seq"]), received=float(c["received"])))
 
     def finish(self) -> None:
         """Drain what is left, say how the run ended, close the file."""

@@ -260,9 +260,7 @@ def attach(path: Path, layouts: dict[str, Any], *, kind: str, robot: str | None 
     return SharedMap(path, description, layout, owned=False)
 
 
-def wait_attach(
-    path: Path, layouts: dict[str, Any], *, kind: str, robot: str | None, timeout: float
-) -> SharedMap:
+def wait_attach(path: Path, layouts: dict[str, Any], *, kind: str, robot: str | None, timeout: float) -> SharedMap:
     """``attach``, waiting up to ``timeout`` seconds for the file to appear."""
     end = time.monotonic() + timeout
     while not path.exists():

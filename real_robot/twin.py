@@ -53,9 +53,7 @@ def open_memory(path: Path, run: RunConfig, model: mujoco.MjModel) -> shared.Sha
 class Twin:
     """The robot's world, one step at a time."""
 
-    def __init__(
-        self, run: RunConfig, model: mujoco.MjModel, memory: shared.SharedMap, *, rng: np.random.Generator
-    ):
+    def __init__(self, run: RunConfig, model: mujoco.MjModel, memory: shared.SharedMap, *, rng: np.random.Generator):
         self.config: TwinConfig = run.twin
         self.model, self.data = model, mujoco.MjData(model)
         self.blocks, self._ring = memory.blocks, memory.rings["physics"]

@@ -47,9 +47,7 @@ def lift_world(robot: RobotModel, instruction: str, *, seed: int, dt: float) -> 
     for k, block in enumerate(task.blocks):
         data.joint(f"{block.name}_free").qpos[:] = poses[0, k]
     objects = tuple(b.name for b in task.blocks)
-    return World(
-        spec.to_xml(), objects, tuple(asdict(b) for b in task.blocks), tuple(data.qpos.tolist()), target
-    )
+    return World(spec.to_xml(), objects, tuple(asdict(b) for b in task.blocks), tuple(data.qpos.tolist()), target)
 
 
 class Success:

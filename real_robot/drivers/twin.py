@@ -53,9 +53,7 @@ class TwinRobot:
             raise DriverError("no state from the twin yet")
         age = time.monotonic() - float(s["t"])
         if age > FRESH:
-            raise DriverError(
-                f"the twin's newest state is {age * 1e3:.0f} ms old, at most {FRESH * 1e3:.0f} ms"
-            )
+            raise DriverError(f"the twin's newest state is {age * 1e3:.0f} ms old, at most {FRESH * 1e3:.0f} ms")
         # until the hardware has heeded a recovery it still reports the fault that was recovered from
         self._fault = s["fault"].decode() if int(s["recovered"]) == self._recover else ""
         return RobotState(t=float(s["t"]), seq=int(s["seq"]), q=s["q"], qd=s["qd"], tau=s["tau"])

@@ -30,12 +30,12 @@ from palmar.safety.types import CommandRefused, State
 
 COMMAND_TOPIC = "/palmar/chunk"
 NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
-LATCHED = QoSProfile(
-    depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
-)
+LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 FRESH = 0.1
 """A control process silent for longer is not there [s]."""
 STATE_HZ, GRAPH_HZ, DIAGNOSTICS_HZ = 100.0, 10.0, 1.0
+CONTROL_WAIT = 60.0
+"""How long ``configure`` waits for the control process to appear [s]."""
 LOG_EVERY = 1.0
 """At most one log line per this time about refused chunks [s]."""
 
@@ -51,15 +51,11 @@ class Bridge(LifecycleNode):
         self._active = False
         self._refused: dict[str, int] = {}
         self._received = self._seq = 0
-        self._last_number = -1
+        self._last_number, self._lost = -1, 0
         self._last_log = self._last_state = None
         self._seen_objects = np.zeros(len(run.objects), np.int64)
-        self.declare_parameter(
-            "expected_publisher", "", ParameterDescriptor(description="only node to command")
-        )
-        self.declare_parameter(
-            "horizon", trajectory.HORIZON, ParameterDescriptor(description="latest target [s]")
-        )
+        self.declare_parameter("expected_publisher", "", ParameterDescriptor(description="only node to command"))
+        self.declare_parameter("horizon", trajectory.HORIZON, ParameterDescriptor(description="latest target [s]"))
         self.add_on_set_parameters_callback(self._on_parameters)
         self._commanders = trajectory.Publishers()
 
@@ -69,7 +65,8 @@ class Bridge(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Attach to the control process; check that it is the same robot."""
         same = self.robot.hash()
-        control = shared.attach(Path(self.run.control_memory), LAYOUTS, kind="control", robot=same)
+        path = Path(self.run.control_memory)
+        control = shared.wait_attach(path, LAYOUTS, kind="control", robot=same, timeout=CONTROL_WAIT)
         self._maps = [control]
         self._twin = None
         if self.run.objects:
@@ -93,13 +90,11 @@ class Bridge(LifecycleNode):
         self._diagnostics = self.create_lifecycle_publisher(DiagnosticArray, "/diagnostics", 10)
         self._state = self.create_lifecycle_publisher(DiagnosticStatus, "/palmar/state", LATCHED)
         self._poses = [
-            self.create_lifecycle_publisher(PoseStamped, f"/objects/{name}/pose", 10)
-            for name in self.run.objects
+            self.create_lifecycle_publisher(PoseStamped, f"/objects/{name}/pose", 10) for name in self.run.objects
         ]
         self._subscription = self.create_subscription(JointTrajectory, COMMAND_TOPIC, self._on_chunk, NEWEST)
         self._operator_services = [
-            self.create_service(Trigger, f"~/{name}", self._operator(name))
-            for name in ("stop", "reset", "estop")
+            self.create_service(Trigger, f"~/{name}", self._operator(name)) for name in ("stop", "reset", "estop")
         ]
         self._timers_ = [
             self.create_timer(1 / STATE_HZ, self._publish_state),
@@ -166,12 +161,12 @@ class Bridge(LifecycleNode):
         self._received += 1
         self._check_graph()
         if not self._commanders.obeyed:
-            return self._refuse(
-                "second_publisher", f"publishers besides the owner: {self._commanders.intruders}"
-            )
+            return self._refuse("second_publisher", f"publishers besides the owner: {self._commanders.intruders}")
         number = info.get("publication_sequence_number") or info["source_timestamp"]
         if number <= self._last_number:
             return self._refuse("out_of_order", f"number {number} after {self._last_number}")
+        if "publication_sequence_number" in info and info["publication_sequence_number"] and self._last_number > 0:
+            self._lost += number - self._last_number - 1
         self._last_number = number
         try:
             points = message.points[: trajectory.MAX_CHUNK + 1]
@@ -193,6 +188,7 @@ class Bridge(LifecycleNode):
             h,
             received - max(0.0, transit),
         )
+        r["lost"] = self._lost
         r["t"][:h], r["q"][:h] = accepted.t, accepted.q
         self._chunk.write()
 
@@ -306,9 +302,7 @@ class Bridge(LifecycleNode):
         message.header.stamp = self.get_clock().now().to_msg()
         s = self._read()
         if s is None or time.monotonic() - float(s["t"]) > FRESH:
-            silent = DiagnosticStatus(
-                level=DiagnosticStatus.STALE, name="palmar_filter", message="control is silent"
-            )
+            silent = DiagnosticStatus(level=DiagnosticStatus.STALE, name="palmar_filter", message="control is silent")
             message.status = [silent, self._topic_status()]
         else:
             message.status = [self._status(s), self._topic_status()]
@@ -322,7 +316,7 @@ class Bridge(LifecycleNode):
             name="palmar_command_topic",
             message=f"refused: second publisher {', '.join(intruders)}" if intruders else "",
             hardware_id=self.robot.name,
-            values=_pairs({"received": self._received, "passed": self._seq, **self._refused}),
+            values=_pairs({"received": self._received, "passed": self._seq, "lost": self._lost, **self._refused}),
         )
 
 

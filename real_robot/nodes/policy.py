@@ -125,9 +125,7 @@ class PolicyNode(LifecycleNode):
         for k, name in enumerate(self.run.objects):
             on_pose = self._on_pose(k)
             self._subscriptions_.append(
-                self.create_subscription(
-                    PoseStamped, f"/objects/{name}/pose", on_pose, qos_profile_sensor_data
-                )
+                self.create_subscription(PoseStamped, f"/objects/{name}/pose", on_pose, qos_profile_sensor_data)
             )
         self._timer = self.create_timer(1 / self._chooser.rate, self._act)
         return TransitionCallbackReturn.SUCCESS

@@ -18,6 +18,9 @@ from launch_ros.events.lifecycle import ChangeState
 from launch_ros.substitutions import FindPackageShare
 from lifecycle_msgs.msg import Transition
 from palmar_bringup import prepare
+from palmar_description.describe import urdf
+
+from palmar.sim.robots import load_robot
 
 ARGUMENTS = {
     "robot": ("fr3_leap", "robot model, a name in configs/robot"),
@@ -28,8 +31,8 @@ ARGUMENTS = {
     "record": ("true", "whether to write a rollout"),
     "out": ("", "folder for rollout, configuration and logs; empty makes one under palmar_runs"),
 }
-CONTROL_FIRST = 15.0
-"""The control process compiles on its first start; the bridge refuses to configure before it is up [s]."""
+UP = 3.0
+"""When nodes are taken to answer; the bridge then waits for the control process by itself [s]."""
 
 
 def change(node: LifecycleNode, transition: int) -> EmitEvent:
@@ -49,6 +52,8 @@ def start(context: LaunchContext) -> list:
     out = Path(arguments["out"] or f"palmar_runs/{time.strftime('%Y%m%d-%H%M%S')}").resolve()
     config = ["--config", str(prepare.write_run(arguments, out))]
     plain = [Node(package="palmar_nodes", executable=p, arguments=config) for p in prepare.processes(arguments)]
+    description = {"robot_description": urdf(load_robot(arguments["robot"]))}
+    plain.append(Node(package="robot_state_publisher", executable="robot_state_publisher", parameters=[description]))
     bridge, policy = (
         LifecycleNode(
             package="palmar_nodes",
@@ -66,7 +71,7 @@ def start(context: LaunchContext) -> list:
         when_reached(policy, "configuring", "inactive", [change(policy, Transition.TRANSITION_ACTIVATE)]),
     ]
     ends = [RegisterEventHandler(OnProcessExit(target_action=p, on_exit=[Shutdown()])) for p in (*plain, bridge)]
-    first = TimerAction(period=CONTROL_FIRST, actions=[change(bridge, Transition.TRANSITION_CONFIGURE)])
+    first = TimerAction(period=UP, actions=[change(bridge, Transition.TRANSITION_CONFIGURE)])
     return [*chain, *ends, *plain, bridge, policy, first]
 
 
