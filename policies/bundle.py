@@ -205,9 +205,7 @@ def _read(path: Path, name: str) -> bytes:
     file = path / name
     try:
         if file.is_symlink() or not file.is_file():
-            raise BundleRefused(
-                f"{file} is missing or not a plain file; a bundle has {[POLICY, CONTRACT, ROBOT]}"
-            )
+            raise BundleRefused(f"{file} is missing or not a plain file; a bundle has {[POLICY, CONTRACT, ROBOT]}")
         if file.stat().st_size > LARGEST:
             raise BundleRefused(f"{file} has {file.stat().st_size} bytes, at most {LARGEST} are read")
         return file.read_bytes()
@@ -225,9 +223,7 @@ def _contract(data: bytes) -> dict[str, Any]:
         got = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
         raise BundleRefused(f"{CONTRACT} is of format {got!r}, need {FORMAT!r}")
     if raw.get("format_version") != FORMAT_VERSION:
-        raise BundleRefused(
-            f"format version {raw.get('format_version')!r}, this Palmar reads {FORMAT_VERSION}"
-        )
+        raise BundleRefused(f"format version {raw.get('format_version')!r}, this Palmar reads {FORMAT_VERSION}")
     if set(raw) != _KEYS:
         raise BundleRefused(f"{CONTRACT} has keys {sorted(raw)}, need {sorted(_KEYS)}")
     if not isinstance(raw["files"], dict) or set(raw["files"]) != {POLICY, ROBOT}:
@@ -262,9 +258,7 @@ def _policy(data: bytes, network: Mapping[str, Any], task: TaskContract) -> Mean
         )
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all() or (name.endswith(".var") and (tensor < 0).any()):
-            raise BundleRefused(
-                f"{POLICY}: {name} has impossible values (not finite, or a negative variance)"
-            )
+            raise BundleRefused(f"{POLICY}: {name} has impossible values (not finite, or a negative variance)")
     return MeanPolicy.from_tensors(tensors, tuple(sizes))
 
 

@@ -29,7 +29,7 @@ class Report:
     length: float
     """[control steps]"""
     costs: Mapping[str, float]
-    """Mean cost of an episode over the newest ``cost_window`` episodes, with exploration noise."""
+    """Mean cost of an episode over the newest ``cost_window`` episodes, with exploration noise; NaN before the first."""
     budgets: Mapping[str, float]
     """inf where there is none."""
     multipliers: Mapping[str, float]
@@ -68,9 +68,7 @@ class Log:
         scalars |= {f"time/{k}_s": v for k, v in report.seconds.items()}
         for name, cost in report.costs.items():
             scalars |= {f"cost/{name}": cost, f"lambda/{name}": report.multipliers[name]}
-            scalars |= (
-                {f"cost_to_budget/{name}": cost / report.budgets[name]} if report.budgets[name] > 0 else {}
-            )
+            scalars |= {f"cost_to_budget/{name}": cost / report.budgets[name]} if report.budgets[name] > 0 else {}
         if report.evaluation is not None:
             scalars["evaluation/success"] = report.evaluation.success_rate
             means = report.evaluation.costs.mean(axis=0)

@@ -105,9 +105,7 @@ def checked(obs: Any, obs_dim: int) -> Tensor:
         raise ObservationRefused(f"observation has shape {array.shape}, need (B, {obs_dim})")
     if not np.isfinite(array).all():
         row, column = np.argwhere(~np.isfinite(array))[0]
-        raise ObservationRefused(
-            f"observation {row} is {array[row, column]} in column {column}, need finite numbers"
-        )
+        raise ObservationRefused(f"observation {row} is {array[row, column]} in column {column}, need finite numbers")
     return torch.from_numpy(array)
 
 

@@ -176,11 +176,7 @@ class _Run:
         if evaluation.constraint_names != self.learner.names:
             raise ConfigError(f"evaluated {evaluation.constraint_names}, trained with {self.learner.names}")
         # Without multipliers nothing aims at the budgets: the best policy is then the most successful one.
-        limits = (
-            self.learner.budgets
-            if c.algorithm == "ppo_lagrangian"
-            else np.full_like(self.learner.budgets, np.inf)
-        )
+        limits = self.learner.budgets if c.algorithm == "ppo_lagrangian" else np.full_like(self.learner.budgets, np.inf)
         value = score(evaluation, limits, floor=c.budget_floor)
         if self.best is None or value >= self.best[0]:
             self.best = (value, policy, evaluation)
@@ -253,9 +249,7 @@ def _env_seed(seed: int, iteration: int) -> int:
 def _write_run(run_dir: Path, env: Any, learner: Learner, env_seed: int) -> dict[str, Any]:
     """``run.json``: everything needed to make this run again."""
     constraints = getattr(env, "constraints", None)
-    budgets = {
-        n: float(b) if np.isfinite(b) else None for n, b in zip(learner.names, learner.budgets, strict=True)
-    }
+    budgets = {n: float(b) if np.isfinite(b) else None for n, b in zip(learner.names, learner.budgets, strict=True)}
     raw = {
         "config": learner.config.to_json(),
         "budgets": budgets,

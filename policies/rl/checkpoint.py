@@ -97,9 +97,7 @@ def _same_run(raw: dict[str, Any], learner: Learner) -> None:
     """A run may only be resumed longer, or with other intervals; everything else must be as it was."""
     free = {"iterations", "evaluate_every", "checkpoint_every", "threads"}
     here = learner.config.to_json()
-    differ = {
-        k: (raw["config"].get(k), v) for k, v in here.items() if k not in free and raw["config"].get(k) != v
-    }
+    differ = {k: (raw["config"].get(k), v) for k, v in here.items() if k not in free and raw["config"].get(k) != v}
     if list(learner.names) != raw["constraint_names"]:
         differ["constraint_names"] = (raw["constraint_names"], list(learner.names))
     if differ:

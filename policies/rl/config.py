@@ -88,8 +88,7 @@ class PPOConfig:
         self._check_ranges()
         if self.num_envs * self.steps % self.minibatch:
             raise ConfigError(
-                f"algo.minibatch must divide num_envs * steps = {self.num_envs * self.steps}, "
-                f"got {self.minibatch}"
+                f"algo.minibatch must divide num_envs * steps = {self.num_envs * self.steps}, got {self.minibatch}"
             )
         if bool(self.penalties) != (self.algorithm == "ppo_penalty"):
             raise ConfigError(

@@ -58,9 +58,7 @@ class Learner:
     ):
         self.config, self.names = config, constraint_names
         self.obs_dim, self.action_dim = obs_dim, action_dim
-        self.budgets = _per_constraint(
-            "budgets", budgets, constraint_names, config.algorithm == "ppo_lagrangian"
-        )
+        self.budgets = _per_constraint("budgets", budgets, constraint_names, config.algorithm == "ppo_lagrangian")
         self.penalties = _per_constraint("penalties", config.penalties, constraint_names, False)
         self.generator = torch.Generator().manual_seed(config.seed)
         make = {"generator": self.generator}
@@ -122,9 +120,7 @@ class EpisodeSums:
 
 
 @torch.no_grad()
-def collect(
-    env: Any, learner: Learner, rollout: Rollout, obs: Array, sums: EpisodeSums
-) -> tuple[Array, float]:
+def collect(env: Any, learner: Learner, rollout: Rollout, obs: Array, sums: EpisodeSums) -> tuple[Array, float]:
     """Fill ``rollout`` with the current policy, from observation ``obs`` (B, d) on.
 
     Returns:
@@ -156,9 +152,7 @@ def collect(
 
 def _finite(what: str, values: Array) -> Array:
     if not np.isfinite(values).all():
-        raise ObservationRefused(
-            f"{what} of environment {np.argwhere(~np.isfinite(values))[0]} is not finite"
-        )
+        raise ObservationRefused(f"{what} of environment {np.argwhere(~np.isfinite(values))[0]} is not finite")
     return np.asarray(values, dtype=np.float32)
 
 
@@ -245,9 +239,7 @@ def _advantages(learner: Learner, rollout: Rollout) -> tuple[Tensor, Tensor]:
     if rollout.truncated.any():
         next_value[rollout.truncated] = learner.values(rollout.final_obs[rollout.truncated])
     c = learner.config
-    return gae(
-        signal, value[:-1], next_value, rollout.terminated, rollout.truncated, gamma=c.gamma, lam=c.gae_lambda
-    )
+    return gae(signal, value[:-1], next_value, rollout.terminated, rollout.truncated, gamma=c.gamma, lam=c.gae_lambda)
 
 
 def _adapt_lr(learner: Learner, kl: float) -> None:
@@ -261,8 +253,6 @@ def _per_constraint(what: str, values: Mapping[str, float], names: tuple[str, ..
     """(K,) in the order of ``names``; what is not given is 0 for penalties and no limit for budgets."""
     unknown, missing = sorted(set(values) - set(names)), sorted(set(names) - set(values))
     if unknown or (required and (missing or not names)):
-        raise ConfigError(
-            f"algo.{what}: unknown {unknown}, missing {missing}; the environment has costs {list(names)}"
-        )
+        raise ConfigError(f"algo.{what}: unknown {unknown}, missing {missing}; the environment has costs {list(names)}")
     blank = 0.0 if what == "penalties" else np.inf
     return np.array([values.get(name, blank) for name in names], dtype=np.float64)

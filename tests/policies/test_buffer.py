@@ -26,9 +26,7 @@ def test_channels_do_not_mix():
     together, _ = gae(signal, value, next_value, ended, cut, gamma=0.9, lam=0.8)
     for k in range(3):
         one = slice(k, k + 1)
-        alone, _ = gae(
-            signal[..., one], value[..., one], next_value[..., one], ended, cut, gamma=0.9, lam=0.8
-        )
+        alone, _ = gae(signal[..., one], value[..., one], next_value[..., one], ended, cut, gamma=0.9, lam=0.8)
         assert torch.equal(together[..., one], alone)
 
 

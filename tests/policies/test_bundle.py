@@ -46,9 +46,7 @@ def policy(here):
     generator = torch.Generator().manual_seed(0)
     norm = Normalizer(here[2].obs_dim)
     norm.update(torch.randn(100, here[2].obs_dim, generator=generator) * 3 + 1)
-    return MeanPolicy(
-        mlp((here[2].obs_dim, 256, 128, len(here[2].action)), gain=1.0, generator=generator), norm
-    )
+    return MeanPolicy(mlp((here[2].obs_dim, 256, 128, len(here[2].action)), gain=1.0, generator=generator), norm)
 
 
 @pytest.fixture
@@ -213,9 +211,7 @@ def test_a_directory_of_something_else_is_refused_and_never_replaced(tmp_path, p
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
     with pytest.raises(BundleRefused):
-        save_bundle(
-            tmp_path / "thesis", policy, task=here[2], robot=here[0], constraints_text=TEXT, training={}
-        )
+        save_bundle(tmp_path / "thesis", policy, task=here[2], robot=here[0], constraints_text=TEXT, training={})
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
     with pytest.raises(BundleRefused, match="missing"):
         load_bundle(tmp_path / "nowhere")

@@ -62,13 +62,13 @@ class Nothing:
 
 
 def test_short_episodes_do_not_count_more():
-    found = evaluate(Coin(50), Nothing(), episodes=2000, seed=3, budgets={"slow": 0.5})
+    found = evaluate(Coin(400), Nothing(), episodes=800, seed=3, budgets={"slow": 0.5})
     low, high = wilson(found.successes, found.episodes)
-    assert found.episodes == 2000 and low < 0.5 < high
+    assert found.episodes == 800 and low < 0.5 < high
     # The law's other side: counting the first ones to finish would have been far off.
-    env, wins, total = Coin(50), 0, 0
+    env, wins, total = Coin(400), 0, 0
     env.reset(3)
-    while total < 100:
+    while total < 800:
         step = env.step(None)
         wins, total = wins + step.terminated.sum(), total + (step.terminated | step.truncated).sum()
     assert wilson(int(wins), int(total))[0] > 0.5

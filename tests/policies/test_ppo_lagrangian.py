@@ -30,13 +30,9 @@ def learner(env, config=SMALL):
 
 def test_mixed_advantage_by_hand():
     # Columns have mean 0 and spreads 1, 2 and 0.001; the last is below the floor of 0.01.
-    advantage = torch.tensor(
-        [[1.0, 2.0, 0.001], [-1.0, 2.0, -0.001], [1.0, -2.0, 0.001], [-1.0, -2.0, -0.001]]
-    )
+    advantage = torch.tensor([[1.0, 2.0, 0.001], [-1.0, 2.0, -0.001], [1.0, -2.0, 0.001], [-1.0, -2.0, -0.001]])
     mixed = mixed_advantage(advantage, torch.tensor([2.0, 1.0]), cost_floor=0.01)
-    by_hand = [
-        (r - 2 * a - 1 * b) / 4 for r, a, b in ((1, 1, 0.1), (-1, 1, -0.1), (1, -1, 0.1), (-1, -1, -0.1))
-    ]
+    by_hand = [(r - 2 * a - 1 * b) / 4 for r, a, b in ((1, 1, 0.1), (-1, 1, -0.1), (1, -1, 0.1), (-1, -1, -0.1))]
     assert torch.allclose(mixed, torch.tensor(by_hand))
 
 
@@ -92,9 +88,7 @@ def test_cost_critics_have_one_output_per_constraint(kind, networks):
     critic = Critic(7, 5, (16, 8), kind=kind, generator=torch.Generator())
     assert critic(torch.zeros(3, 4, 7)).shape == (3, 4, 6)
     assert len(critic.costs) == networks
-    grown = [
-        Critic(7, k, (16, 8), kind=kind, generator=torch.Generator())(torch.zeros(1, 7)).shape for k in (0, 1)
-    ]
+    grown = [Critic(7, k, (16, 8), kind=kind, generator=torch.Generator())(torch.zeros(1, 7)).shape for k in (0, 1)]
     assert grown == [(1, 1), (1, 2)]
 
 
@@ -103,10 +97,7 @@ def test_a_separate_critic_leaves_the_others_alone():
     for kind, shared in (("heads", True), ("separate", False)):
         critic = Critic(7, 2, (16, 8), kind=kind, generator=torch.Generator().manual_seed(0))
         critic(x)[:, 1].sum().backward()
-        touched = [
-            any(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
-            for net in critic.costs
-        ]
+        touched = [any(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters()) for net in critic.costs]
         assert touched == ([True] if shared else [True, False])
         assert all(p.grad is None or p.grad.abs().sum() == 0 for p in critic.reward.parameters())
 

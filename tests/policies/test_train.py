@@ -24,9 +24,7 @@ LEARN = PPOConfig(
     budgets=BUDGETS,
     evaluate_every=5,
 )
-SHORT = PPOConfig(
-    num_envs=8, steps=32, minibatch=64, iterations=6, hidden=(16, 16), warmup=1, budgets=BUDGETS
-)
+SHORT = PPOConfig(num_envs=8, steps=32, minibatch=64, iterations=6, hidden=(16, 16), warmup=1, budgets=BUDGETS)
 
 
 def unseen(policy, episodes=64):
@@ -113,9 +111,7 @@ def test_a_run_leaves_its_configuration_reports_and_scalars(tmp_path):
 
     reports = []
     config = dataclasses.replace(SHORT, iterations=4, evaluate_every=2)
-    result = train(
-        PointMass(8), config, run_dir=tmp_path, evaluate=lambda p: unseen(p, 8), progress=reports.append
-    )
+    result = train(PointMass(8), config, run_dir=tmp_path, evaluate=lambda p: unseen(p, 8), progress=reports.append)
     raw = json.loads((tmp_path / "run.json").read_text())
     assert PPOConfig.from_json(raw["config"]) == config
     assert raw["versions"]["torch"] == torch.__version__ and set(raw["git"]) == {"commit", "dirty"}
@@ -151,9 +147,7 @@ def test_an_environment_without_costs_trains_with_ppo_only(tmp_path):
     result = train(Free(8), config, run_dir=tmp_path / "ppo")
     assert evaluate(Free(4), result.policy, episodes=4, seed=0).costs.shape == (4, 0)
     with pytest.raises(ConfigError, match="has costs"):
-        train(
-            Free(8), dataclasses.replace(config, algorithm="ppo_lagrangian"), run_dir=tmp_path / "lagrangian"
-        )
+        train(Free(8), dataclasses.replace(config, algorithm="ppo_lagrangian"), run_dir=tmp_path / "lagrangian")
 
 
 def test_a_fixed_penalty_is_paid_out_of_the_reward(tmp_path):
