@@ -66,9 +66,7 @@ class FilterConfig:
 
     def __post_init__(self) -> None:
         if not (0 < self.dt <= 0.02 and 0 <= self.allowance < 0.01):
-            raise ConfigError(
-                f"need 0 < dt <= 0.02 and 0 <= allowance < 0.01, got {self.dt}, {self.allowance}"
-            )
+            raise ConfigError(f"need 0 < dt <= 0.02 and 0 <= allowance < 0.01, got {self.dt}, {self.allowance}")
 
 
 class Reading(Protocol):
@@ -113,6 +111,24 @@ def step(q, v, x, dt, q_out, v_out):
     for i in range(len(q)):
         q_out[i] = q[i] + dt * v[i] + 0.5 * dt * dt * x[i]
         v_out[i] = v[i] + dt * x[i]
+
+
+@njit(cache=True, nogil=True)
+def _sound(q, qd, tau):
+    """Whether a reading is finite."""
+    for i in range(len(q)):
+        if not (math.isfinite(q[i]) and math.isfinite(qd[i]) and math.isfinite(tau[i])):
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _astray(q, u, most):
+    """Whether a joint is further from its command than it may be."""
+    for i in range(len(q)):
+        if abs(q[i] - u[i]) > most[i]:
+            return True
+    return False
 
 
 @njit(cache=True, nogil=True)
@@ -225,6 +241,8 @@ class Filter:
         verify_stop(tree, self.bounds, self.space, home, zero, zero, self.config.dt, self._work)
         posture(tree, self.bounds, self.space, home, self._work)
         _look(tree, home, self._work, np.empty(3))
+        _sound(home, zero, zero)
+        _astray(home, home, self._deviation)
 
     @property
     def state(self) -> State:
@@ -276,9 +294,7 @@ class Filter:
                 ``start`` anew from the measured pose).
         """
         if self.watchdog.state is not State.LATCHED:
-            raise CommandRefused(
-                f"reset is accepted in latched, the filter is in {self.watchdog.state.value}"
-            )
+            raise CommandRefused(f"reset is accepted in latched, the filter is in {self.watchdog.state.value}")
         assert self._state is not None
         far = np.abs(self._state.q - self.u)
         if np.any(far > self._deviation):
@@ -329,8 +345,10 @@ class Filter:
     def _usable(self, state: Reading) -> bool:
         """Whether a reading has the right shape and is finite."""
         n = self.robot.n
-        return len(state.q) == len(state.qd) == len(state.tau) == n and bool(
-            np.isfinite(state.q).all() and np.isfinite(state.qd).all() and np.isfinite(state.tau).all()
+        return len(state.q) == len(state.qd) == len(state.tau) == n and _sound(
+            np.asarray(state.q, np.float64),
+            np.asarray(state.qd, np.float64),
+            np.asarray(state.tau, np.float64),
         )
 
     def _watch(self, state: Reading, now: float) -> None:
@@ -342,7 +360,7 @@ class Filter:
         if finite:
             self._state = state
         event = dog.reading(state.seq, finite, now)
-        if event is None and finite and np.any(np.abs(state.q - self.u) > self._deviation):
+        if event is None and finite and _astray(np.asarray(state.q, np.float64), self.u, self._deviation):
             event = Event.TRACKING_ERROR
         if event is None and late:
             event = Event.MISSED_PERIOD

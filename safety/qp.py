@@ -32,7 +32,14 @@ Array = np.ndarray
 
 PAIR_ROWS, TABLE_ROWS, PALM_ROWS = 24, 12, 6
 SELF_KIND, TABLE_KIND, PALM_KIND, TORQUE_KIND = range(4)
-KIND_NAMES = ("self_clearance", "table_clearance", "workspace", "joint_torque")
+KIND_NAMES = (
+    "self_clearance",
+    "table_clearance",
+    "workspace",
+    "joint_torque",
+    "joint_position",
+    "joint_velocity",
+)
 SLACK = 1.0 / math.sqrt(1e4)
 """Torque overshoot per unit of slack, in parts of tau_max: one part costs 1e4 / 2."""
 OPEN = 1e30
@@ -207,6 +214,19 @@ def kkt(z, dual, wanted, matrix, lower, upper):
     return SOLVED
 
 
+@njit(cache=True, nogil=True)
+def binding(dual, kind, v, v_max):
+    """Bit set of what has a multiplier: the row kinds, then position, then velocity."""
+    n, bits = len(v), 0
+    for i in range(len(dual)):
+        if abs(dual[i]) > KKT_TOLERANCE:
+            if i > n:
+                bits |= 1 << kind[i - n - 1]
+            elif i < n:
+                bits |= 32 if abs(v[i]) > 0.99 * v_max[i] else 16
+    return bits
+
+
 class AccelerationQP:
     """The QP of one robot, its memory and its solver."""
 
@@ -324,14 +344,5 @@ class AccelerationQP:
 
     def _active(self, dual: Array, v: Array) -> tuple[str, ...]:
         """Names of the constraints with a multiplier."""
-        on = np.flatnonzero(np.abs(dual) > KKT_TOLERANCE)
-        if not len(on):
-            return ()
-        n, names = len(v), []
-        for i in on:
-            if i > n:
-                names.append(KIND_NAMES[self.kind[i - n - 1]])
-            elif i < n:
-                cruising = abs(v[i]) > 0.99 * self.bounds.v[i]
-                names.append("joint_velocity" if cruising else "joint_position")
-        return tuple(dict.fromkeys(names))
+        bits = binding(dual, self.kind, v, self.bounds.v)
+        return tuple(name for k, name in enumerate(KIND_NAMES) if bits >> k & 1) if bits else ()

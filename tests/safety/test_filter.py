@@ -119,7 +119,7 @@ def violated(robot, constraints, f, seed):
         ("self_clearance", "{limit: 0.005}", "{limit: 0.03}"),
         ("table_clearance", "{limit: 0.01}", "{limit: 0.25}"),
         ("workspace", "upper: [0.9,", "upper: [0.55,"),
-        ("joint_position", "{buffer: 0.0}", "{buffer: 0.3}"),
+        ("joint_position", "{buffer: 0.0}", "{buffer: 0.1}"),
     ],
 )
 def test_a_limit_changed_in_the_file_changes_the_filter(robot, text, name, old, new):
@@ -131,7 +131,7 @@ def test_a_limit_changed_in_the_file_changes_the_filter(robot, text, name, old, 
     elif name == "workspace":
         q[1:3] = [0.9, 0.3]
     else:
-        q[3] = -2.4
+        q[5] = -0.3
     moved = {}
     for which, content in (("file", text), ("changed", text.replace(old, new))):
         assert (content != text) == (which == "changed")
