@@ -12,7 +12,7 @@ from palmar.policies.networks import Critic, ObservationRefused, kl_divergence, 
 from palmar.policies.rl.buffer import Rollout
 from palmar.policies.rl.config import PPOConfig
 from palmar.policies.rl.multipliers import Multipliers
-from palmar.policies.rl.ppo_lagrangian import EpisodeSums, Learner, collect, mixed_advantage
+from palmar.policies.rl.ppo_lagrangian import EpisodeSums, Learner, _advantages, collect, mixed_advantage
 from palmar.safety.types import ConfigError
 
 SMALL = PPOConfig(num_envs=8, steps=16, minibatch=64, hidden=(16, 16), budgets={"disc": 0.05, "wall": 0.1})
@@ -147,6 +147,20 @@ def test_a_policy_refuses_an_observation_naming_the_column():
         policy.act(obs)
     with pytest.raises(ObservationRefused, match=r"\(3, 5\), need \(B, 4\)"):
         policy.act(np.zeros((3, 5)))
+
+
+def test_a_truncated_step_is_bootstrapped_with_the_observation_before_the_reset():
+    env = PointMass(8)
+    x = learner(env, dataclasses.replace(SMALL, steps=32))
+    rollout = Rollout.empty(32, 8, env.obs_dim, env.action_dim, 2)
+    collect(env, x, rollout, env.reset(0), EpisodeSums(8, 2, env.max_steps))
+    assert rollout.truncated[-1].all() and not rollout.truncated[:-1].any()
+    assert not torch.allclose(rollout.final_obs[-1], rollout.obs[-1])
+    with torch.no_grad():
+        advantage, _ = _advantages(x, rollout)
+        signal = torch.cat([rollout.reward[-1, :, None], rollout.cost[-1]], dim=1)
+        by_hand = signal + SMALL.gamma * x.values(rollout.final_obs[-1]) - x.values(rollout.obs[-2])
+    assert torch.allclose(advantage[-1], by_hand, atol=1e-6)
 
 
 def test_episodes_begun_at_a_random_age_do_not_count():
