@@ -29,7 +29,7 @@ class Report:
     length: float
     """[control steps]"""
     costs: Mapping[str, float]
-    """Mean cost of an episode over the newest ``cost_window`` episodes, exploration noise included; NaN before the first."""
+    """Mean cost of the newest ``cost_window`` episodes, exploration noise included; NaN before the first."""
     budgets: Mapping[str, float]
     """inf where there is none."""
     multipliers: Mapping[str, float]
