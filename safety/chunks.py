@@ -92,11 +92,7 @@ class ChunkPlayer:
     def _checked(self, chunk: Chunk) -> tuple[Array, Array]:
         """The pending times and targets of a chunk, in hardware order; see ``offer``."""
         n, name = len(self.joints), f"chunk {chunk.seq!r}"
-        if (
-            isinstance(chunk.seq, bool)
-            or not isinstance(chunk.seq, int | np.integer)
-            or chunk.seq <= self.seq
-        ):
+        if isinstance(chunk.seq, bool) or not isinstance(chunk.seq, int | np.integer) or chunk.seq <= self.seq:
             raise CommandRefused(f"{name}: out of order, need a sequence number above {self.seq}")
         try:
             q, t = np.array(chunk.q, dtype=np.float64), np.array(chunk.t, dtype=np.float64)
@@ -110,16 +106,12 @@ class ChunkPlayer:
             )
         for what, values in (("targets", q), ("times", t), ("receive time", np.array(received))):
             if not np.isfinite(values).all():
-                raise CommandRefused(
-                    f"{name}: {what} not finite: {values[~np.isfinite(values)][:4].tolist()}"
-                )
+                raise CommandRefused(f"{name}: {what} not finite: {values[~np.isfinite(values)][:4].tolist()}")
         self._check_times(name, t, received)
         q = q[:, self._columns(name, tuple(chunk.joints))]
         first = int(np.searchsorted(t, self._now, side="right"))
         if first == len(t):
-            raise CommandRefused(
-                f"{name}: stale, its last target was due at {t[-1]:.6f}, now is {self._now:.6f}"
-            )
+            raise CommandRefused(f"{name}: stale, its last target was due at {t[-1]:.6f}, now is {self._now:.6f}")
         far = np.abs(q[first] - self._last)
         if far.max() > self.config.jump:
             j = int(far.argmax())
@@ -143,9 +135,7 @@ class ChunkPlayer:
                 f"{name}: stale, received {self._now - received:.3f} s ago, accepted {self.config.timeout}"
             )
         if self.age(self._now) < math.inf and received < self.received:
-            raise CommandRefused(
-                f"{name}: received at {received:.6f}, before the chunk in use, {self.received:.6f}"
-            )
+            raise CommandRefused(f"{name}: received at {received:.6f}, before the chunk in use, {self.received:.6f}")
 
     def _columns(self, name: str, joints: tuple[str, ...]) -> Array:
         """Which column of the chunk holds each joint."""

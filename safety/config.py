@@ -103,9 +103,7 @@ def _sequence(inner: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]
         kinds = inner
     if len(kinds) != len(value):
         raise ConfigError(f"{where} has {len(value)} values, need {len(kinds)}: {list(value)!r}")
-    return tuple(
-        _value(kind, v, f"{where}[{i}]") for i, (kind, v) in enumerate(zip(kinds, value, strict=True))
-    )
+    return tuple(_value(kind, v, f"{where}[{i}]") for i, (kind, v) in enumerate(zip(kinds, value, strict=True)))
 
 
 def _first_fit(kinds: tuple[Any, ...], value: Any, where: str) -> Any:

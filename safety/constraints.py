@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from array_api_compat import array_namespace
 
 from palmar.safety import margins
+from palmar.safety.namespace import namespace
 from palmar.safety.robot import Limits
 from palmar.safety.types import Array, ConfigError, Measurement
 
@@ -46,25 +46,17 @@ class Constraint:
         _one_of(self.name, "runtime", self.runtime, RUNTIMES)
         _one_of(self.name, "unit", self.unit, UNITS)
         if not (isinstance(self.budget, int | float) and 0 <= self.budget < float("inf")):
-            raise ConfigError(
-                f"constraint {self.name}: budget must be a finite number >= 0, got {self.budget!r}"
-            )
+            raise ConfigError(f"constraint {self.name}: budget must be a finite number >= 0, got {self.budget!r}")
         if self.runtime.endswith("row") and self.source == "simulation only":
             raise ConfigError(
                 f"constraint {self.name}: a {self.runtime} needs a source on the robot, got {self.source!r}"
             )
         if (self.memory == "none") == (self.margin in margins.REMEMBERING):
-            raise ConfigError(
-                f"constraint {self.name}: memory {self.memory!r} does not fit margin {self.margin}"
-            )
+            raise ConfigError(f"constraint {self.name}: memory {self.memory!r} does not fit margin {self.margin}")
         function = margins.REMEMBERING[self.margin][1] if self.remembers else margins.MEMORYLESS[self.margin]
-        accepted = [
-            p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY
-        ]
+        accepted = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
         if sorted(self.params) != sorted(accepted):
-            raise ConfigError(
-                f"constraint {self.name}: params {sorted(self.params)}, accepted {sorted(accepted)}"
-            )
+            raise ConfigError(f"constraint {self.name}: params {sorted(self.params)}, accepted {sorted(accepted)}")
 
     @property
     def remembers(self) -> bool:
@@ -123,19 +115,17 @@ class ConstraintSet:
             if c.remembers:
                 carry[c.name] = margins.REMEMBERING[c.margin][0](m)
             if c.unit == "events":
-                xp = array_namespace(m.t)
+                xp = namespace(m.t)
                 carry[c.name + "/violated"] = xp.zeros_like(m.t)
         return carry
 
     def margins(self, m: Measurement, carry: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
         """Margins at one instant, (*B, K), and the new carry."""
-        xp = array_namespace(m.q)
+        xp = namespace(m.q)
         carry, out = dict(carry), []
         for c in self.constraints:
             if c.remembers:
-                value, carry[c.name] = margins.REMEMBERING[c.margin][1](
-                    m, self.limits, carry[c.name], **c.params
-                )
+                value, carry[c.name] = margins.REMEMBERING[c.margin][1](m, self.limits, carry[c.name], **c.params)
             else:
                 value = margins.MEMORYLESS[c.margin](m, self.limits, **c.params)
             out.append(value)
@@ -153,7 +143,7 @@ class ConstraintSet:
             Smallest margin, and the cost: ``dt`` per violated sample, or one event each time a margin turns
             negative.  See architecture.md, law 2: a coarser ``dt`` may miss what a finer one sees.
         """
-        xp = array_namespace(samples.q)
+        xp = namespace(samples.q)
         carry, smallest, cost = dict(carry), [], []
         for c in self.constraints:
             if c.remembers:
@@ -198,9 +188,7 @@ def parse(text: str, limits: Limits) -> ConstraintSet:
     rows = []
     for name, values in raw["constraints"].items():
         if not isinstance(values, dict) or set(values) - keys:
-            raise ConfigError(
-                f"constraint {name}: unknown keys in {values!r}, accepted {sorted(keys - {'name'})}"
-            )
+            raise ConfigError(f"constraint {name}: unknown keys in {values!r}, accepted {sorted(keys - {'name'})}")
         try:
             rows.append(Constraint(name=name, **values))
         except TypeError as error:

@@ -189,9 +189,7 @@ def point_row(tree, body, x, n, axis, anchor, sign, row):
             a, o = axis[j], anchor[j]
             rx, ry, rz = x[0] - o[0], x[1] - o[1], x[2] - o[2]
             row[j] += sign * (
-                n[0] * (a[1] * rz - a[2] * ry)
-                + n[1] * (a[2] * rx - a[0] * rz)
-                + n[2] * (a[0] * ry - a[1] * rx)
+                n[0] * (a[1] * rz - a[2] * ry) + n[1] * (a[2] * rx - a[0] * rz) + n[2] * (a[0] * ry - a[1] * rx)
             )
 
 

@@ -7,21 +7,20 @@ The same functions make the training cost, the filter's verdict, the audit of a 
 
 from __future__ import annotations
 
-from array_api_compat import array_namespace
-
+from palmar.safety.namespace import namespace
 from palmar.safety.robot import Limits
 from palmar.safety.types import CONTACT_PAIRS, Array, Measurement
 
 
 def _like(m: Measurement, values: Array) -> Array:
     """``values`` as an array of the measurement's namespace, device and precision."""
-    xp = array_namespace(m.q)
+    xp = namespace(m.q)
     return xp.asarray(values, dtype=m.q.dtype, device=m.q.device)
 
 
 def _smallest(x: Array) -> Array:
     """Smallest entry of the last axis."""
-    return array_namespace(x).min(x, axis=-1)
+    return namespace(x).min(x, axis=-1)
 
 
 STOP_GIVE = 0.03
@@ -33,7 +32,7 @@ def joint_position(m: Measurement, limits: Limits, *, buffer: float) -> Array:
 
     Commanded positions must be inside the range; measured ones may lean STOP_GIVE into the stop.
     """
-    xp = array_namespace(m.q)
+    xp = namespace(m.q)
     low, high = _like(m, limits.q_min), _like(m, limits.q_max)
     measured = xp.minimum(m.q - low, high - m.q) + STOP_GIVE
     commanded = xp.minimum(m.u - low, high - m.u)
@@ -45,7 +44,7 @@ def speed_limit(q: Array, limits: Limits, like: Measurement) -> tuple[Array, Arr
 
     Source: libfranka ``joint_velocity_limits.cpp``; see ``Limits``.
     """
-    xp = array_namespace(q)
+    xp = namespace(q)
     v_max, offset = _like(like, limits.v_max), _like(like, limits.curve_offset)
     two_a, up, low = (
         _like(like, limits.curve_two_a),
@@ -60,26 +59,26 @@ def speed_limit(q: Array, limits: Limits, like: Measurement) -> tuple[Array, Arr
 
 def joint_velocity(m: Measurement, limits: Limits) -> Array:
     """Commanded speed below the position-dependent limit [rad/s]."""
-    xp = array_namespace(m.q)
+    xp = namespace(m.q)
     downwards, upwards = speed_limit(m.u, limits, m)
     return _smallest(xp.minimum(upwards - m.ud, m.ud + downwards))
 
 
 def joint_acceleration(m: Measurement, limits: Limits) -> Array:
     """Commanded acceleration below its limit [rad/s2]."""
-    xp = array_namespace(m.q)
+    xp = namespace(m.q)
     return _smallest(_like(m, limits.a_max) - xp.abs(m.udd))
 
 
 def joint_jerk(m: Measurement, limits: Limits) -> Array:
     """Commanded jerk below its limit [rad/s3]."""
-    xp = array_namespace(m.q)
+    xp = namespace(m.q)
     return _smallest(_like(m, limits.j_max) - xp.abs(m.uddd))
 
 
 def joint_torque(m: Measurement, limits: Limits) -> Array:
     """Joint torque below its limit [N m]."""
-    xp = array_namespace(m.q)
+    xp = namespace(m.q)
     return _smallest(_like(m, limits.tau_max) - xp.abs(m.tau))
 
 
@@ -95,19 +94,15 @@ def table_clearance(m: Measurement, limits: Limits, *, limit: float) -> Array:
 
 def workspace(m: Measurement, limits: Limits, *, lower: tuple[float, ...], upper: tuple[float, ...]) -> Array:
     """Palm origin inside an axis-aligned box given by two corners [m]."""
-    xp = array_namespace(m.q)
+    xp = namespace(m.q)
     p = m.palm_position
     return _smallest(xp.minimum(p - _like(m, lower), _like(m, upper) - p))
 
 
 def contact_force(m: Measurement, limits: Limits, *, pair: str, limit: float) -> Array:
     """Contact force of the named pair below ``limit`` [N]; pair ``tips`` is the strongest fingertip."""
-    force = (
-        m.contact_force[..., 1:]
-        if pair == "tips"
-        else m.contact_force[..., CONTACT_PAIRS.index(pair)][..., None]
-    )
-    return limit - array_namespace(force).max(force, axis=-1)
+    force = m.contact_force[..., 1:] if pair == "tips" else m.contact_force[..., CONTACT_PAIRS.index(pair)][..., None]
+    return limit - namespace(force).max(force, axis=-1)
 
 
 def dropped_object(m: Measurement, limits: Limits, carry: Array, *, fall: float) -> tuple[Array, Array]:
@@ -116,7 +111,7 @@ def dropped_object(m: Measurement, limits: Limits, carry: Array, *, fall: float)
     The carry is that highest point [m], (*B, m): ``-inf`` at the start of an episode.  A task that puts
     things down on purpose must not use it.
     """
-    xp = array_namespace(m.q)
+    xp = namespace(m.q)
     height = m.object_position[..., 2]
     peak = xp.maximum(carry, height)
     come_down = xp.concat([peak - height, xp.zeros_like(m.t)[..., None]], axis=-1)  # >= 0, and no object is fine
@@ -126,7 +121,7 @@ def dropped_object(m: Measurement, limits: Limits, carry: Array, *, fall: float)
 def start_dropped_object(m: Measurement) -> Array:
     """Carry of ``dropped_object`` at the start of an episode."""
     height = m.object_position[..., 2]
-    return array_namespace(height).zeros_like(height) - float("inf")
+    return namespace(height).zeros_like(height) - float("inf")
 
 
 MEMORYLESS = {

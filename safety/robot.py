@@ -102,9 +102,7 @@ class RobotModel:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         raw = asdict(self)
-        raw["limits"] = {
-            k: [str(x) if np.isinf(x) else float(x) for x in v] for k, v in raw["limits"].items()
-        }
+        raw["limits"] = {k: [str(x) if np.isinf(x) else float(x) for x in v] for k, v in raw["limits"].items()}
         raw["home"] = [float(x) for x in self.home]
         raw["joints"], raw["tip_geoms"], raw["table_geoms"] = (
             list(self.joints),

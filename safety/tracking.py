@@ -6,8 +6,7 @@ same motion in both.
 
 from __future__ import annotations
 
-from array_api_compat import array_namespace
-
+from palmar.safety.namespace import namespace
 from palmar.safety.robot import Limits
 from palmar.safety.types import Array
 
@@ -45,10 +44,8 @@ def box_limited(x: Array, previous: Array, qd: Array, *, limits: Limits, dt: flo
         limits: The robot's.
         dt: Tick [s].
     """
-    xp = array_namespace(x)
-    a, j, v = (
-        xp.asarray(getattr(limits, k), dtype=x.dtype, device=x.device) for k in ("a_max", "j_max", "v_max")
-    )
+    xp = namespace(x)
+    a, j, v = (xp.asarray(getattr(limits, k), dtype=x.dtype, device=x.device) for k in ("a_max", "j_max", "v_max"))
     x = xp.clip(x, (-v - qd) / dt, (v - qd) / dt)
     x = xp.clip(x, previous - j * dt, previous + j * dt)
     return xp.clip(x, -a, a)
