@@ -59,7 +59,7 @@ def compose(overrides: Sequence[str]) -> Composed:
     return Composed(chosen, {group: dict(raw.get(group) or {}) for group in GROUPS}, tuple(overrides))
 
 
-def values(section: str, overrides: Sequence[str], *, name: str = "default") -> dict[str, Any]:
+def values(section: str, overrides: Sequence[str], *, name: str) -> dict[str, Any]:
     """The values of one file ``configs/SECTION/NAME.yaml`` after ``key=value`` overrides; {} without a file.
 
     Raises:
@@ -105,9 +105,7 @@ def _checked(word: str, chosen: dict[str, str]) -> str:
     key, equals, value = word.partition("=")
     group = key.split(".")[0]
     if not equals or not key:
-        raise ConfigError(
-            f"{word!r} is not of the form group=name or group.key=value; groups: {', '.join(GROUPS)}"
-        )
+        raise ConfigError(f"{word!r} is not of the form group=name or group.key=value; groups: {', '.join(GROUPS)}")
     if group not in GROUPS:
         raise ConfigError(unknown("group", group, GROUPS))
     if key == group:
@@ -116,9 +114,7 @@ def _checked(word: str, chosen: dict[str, str]) -> str:
         chosen[group] = value
         return word
     if group in WHOLE:
-        raise ConfigError(
-            f"{word!r}: values of {group} cannot be changed here, only {group}=NAME of {choices(group)}"
-        )
+        raise ConfigError(f"{word!r}: values of {group} cannot be changed here, only {group}=NAME of {choices(group)}")
     return "++" + word  # add or replace: the strict loader knows which keys exist
 
 

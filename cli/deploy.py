@@ -37,9 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", type=Path, required=True, metavar="DIR", help="folder of the policy")
     parser.add_argument("--instruction", metavar="TEXT", help="what to do, in words")
     parser.add_argument("--hardware", choices=["twin"], default="twin", help="twin (default)")
-    parser.add_argument(
-        "--mode", choices=["enforce", "shadow"], default="enforce", help="enforce (default) or shadow"
-    )
+    parser.add_argument("--mode", choices=["enforce", "shadow"], help="enforce (default) or shadow")
     parser.add_argument("--timeout", type=float, metavar="S", help="longest time the policy may try")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the run is written")
     parser.add_argument("--record", type=Path, metavar="FILE", help="put the rollout here as well")
@@ -84,12 +82,15 @@ def configuration(args: argparse.Namespace) -> DeployConfig:
 
     if args.record is not None and args.no_record:
         raise ConfigError("--record and --no-record contradict each other")
+    for word in args.overrides:
+        if word.partition("=")[0] in ("bundle", "out", "record"):
+            raise ConfigError(f"{word!r}: say --{word.partition('=')[0]}")
     bundle = load_bundle(args.bundle)
     raw: dict[str, Any] = {"task": bundle.task.name, "robot": bundle.robot.name}
-    raw |= values(SECTION, args.overrides)
-    raw |= {"bundle": str(args.bundle), "mode": args.mode, "record": not args.no_record}
+    raw |= values(SECTION, args.overrides, name=args.hardware)
+    raw |= {"bundle": str(args.bundle)} | ({"record": False} if args.no_record else {})
     raw["out"] = str(args.out or Path("runs") / f"deploy-{datetime.now():%Y%m%d-%H%M%S}")
-    asked = {"instruction": args.instruction, "timeout": args.timeout}
+    asked = {"instruction": args.instruction, "mode": args.mode, "timeout": args.timeout}
     raw |= {key: value for key, value in asked.items() if value is not None}
     return config.load(DeployConfig, raw, where=SECTION)
 

@@ -27,9 +27,7 @@ COLOURS = {"OK": "green", "WARN": "yellow", "FAIL": "red"}
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object with rows instead of a table"
-    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object with rows instead of a table")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,10 +44,7 @@ def run(args: argparse.Namespace) -> int:
 def examine() -> list[Check]:
     """Every check, the slow ones side by side."""
     with ThreadPoolExecutor(max_workers=2) as pool:
-        slow = [
-            pool.submit(f)
-            for f in (probes.torch, probes.ros, probes.gl, probes.realtime, probes.distributions)
-        ]
+        slow = [pool.submit(f) for f in (probes.torch, probes.ros, probes.gl, probes.realtime, probes.distributions)]
         rows = [machine.python(), machine.system(), *machine.pins()]
         for future in slow:
             found = future.result()
@@ -72,6 +67,4 @@ def _table(rows: list[Check], failed: bool) -> None:
         table.add_row(row.name, Text(row.status, style=COLOURS[row.status]), told)
     console = Console()
     console.print(table)
-    console.print(
-        "\nnot ready: fix what says FAIL" if failed else "\nready", style="red" if failed else "green"
-    )
+    console.print("\nnot ready: fix what says FAIL" if failed else "\nready", style="red" if failed else "green")

@@ -18,9 +18,7 @@ palmar envs lift --json
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     parser.add_argument("task", nargs="?", help="only this one, with its configuration")
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object with rows instead of a table"
-    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object with rows instead of a table")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,9 +52,7 @@ def _row(name: str) -> dict[str, object]:
         "status": parts.task.status,
         "about": (type(parts.task).__doc__ or "").splitlines()[0],
         "instruction": parts.task.instruction(0) if hasattr(parts.task, "instruction") else "",
-        "constraints": {
-            c.name: {"budget": c.budget, "unit": c.unit, "runtime": c.runtime} for c in held.constraints
-        },
+        "constraints": {c.name: {"budget": c.budget, "unit": c.unit, "runtime": c.runtime} for c in held.constraints},
         "config": plain(parts.task.config),
         "robots": choices("robot"),
         "engines": list(wiring.ENGINES),
@@ -71,9 +67,7 @@ def _print(rows: list[dict], *, full: bool) -> None:
     for row in rows:
         said = f"“{row['instruction']}”" if row["instruction"] else "(no words: goals are poses)"
         console.print(f"[bold]{row['task']}[/bold]  {row['status']}  {said}", highlight=False)
-        console.print(
-            f"  robots {', '.join(row['robots'])}; engines {', '.join(row['engines'])}", highlight=False
-        )
+        console.print(f"  robots {', '.join(row['robots'])}; engines {', '.join(row['engines'])}", highlight=False)
         table = Table(box=None, pad_edge=False)
         for head in ("  constraint", "budget per episode", "at runtime"):
             table.add_column(head)

@@ -77,9 +77,7 @@ def chosen(word: str, overrides: list[str]) -> tuple[Setup, Any, str]:
     known = wiring.scripted(parts.task.name)
     if word not in known:
         accepted = ", ".join(["a bundle's folder", *known])
-        raise ConfigError(
-            f"no folder and no script of {parts.task.name} is called {word!r}; accepted: {accepted}"
-        )
+        raise ConfigError(f"no folder and no script of {parts.task.name} is called {word!r}; accepted: {accepted}")
     return parts, known[word](), word
 
 

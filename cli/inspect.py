@@ -27,9 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="the page")
     parser.add_argument("--constraints", type=Path, metavar="FILE", help="audit against this file")
     parser.add_argument("--no-video", action="store_true", help="do not render")
-    parser.add_argument(
-        "--no-replay", action="store_true", help="do not check that the run replays bit-equal"
-    )
+    parser.add_argument("--no-replay", action="store_true", help="do not check that the run replays bit-equal")
     parser.add_argument("--recover", action="store_true", help="accept a file that was cut off")
     parser.add_argument("--rerun", action="store_true", help="open in Rerun (needs palmar[viewer])")
     parser.add_argument("--save", type=Path, metavar="FILE", help="with --rerun: write an .rrd file instead")
@@ -50,9 +48,7 @@ def run(args: argparse.Namespace) -> int:
     audits = [_audit(rollout, args.constraints) for rollout in found]
     console = Console(file=sys.stdout)
     for rollout, audit in zip(found, audits, strict=True):
-        console.print(
-            f"[bold]{rollout.path}[/bold]\n{sentence(rollout, audit)}", highlight=False, soft_wrap=True
-        )
+        console.print(f"[bold]{rollout.path}[/bold]\n{sentence(rollout, audit)}", highlight=False, soft_wrap=True)
         console.print(tables.audit(audit))
     if args.rerun:
         from palmar.rollouts.inspect import to_rerun

@@ -21,9 +21,7 @@ WIDTH = 24
 class Display:
     """A live page on a terminal; a line per evaluation elsewhere.  Use as a context and as ``progress``."""
 
-    def __init__(
-        self, title: str, *, iterations: int, time_limit_s: float | None, console: Console | None = None
-    ):
+    def __init__(self, title: str, *, iterations: int, time_limit_s: float | None, console: Console | None = None):
         self._title, self._iterations, self._limit = title, iterations, time_limit_s
         self._console = console or Console(stderr=True)
         self._live = Live(console=self._console, refresh_per_second=4) if self._console.is_terminal else None
@@ -77,9 +75,7 @@ class Display:
             for name, cost in report.costs.items()
             if cost > report.budgets[name]
         ]
-        return (
-            f"{self._head(report)}  success {self._success(report)}  over budget: {', '.join(over) or 'none'}"
-        )
+        return f"{self._head(report)}  success {self._success(report)}  over budget: {', '.join(over) or 'none'}"
 
     def _page(self, report: Report) -> Group:
         success = self._evaluation.success_rate if self._evaluation is not None else report.success

@@ -46,9 +46,7 @@ def system() -> Check:
     if platform.system() != "Linux":
         return Check("system", WARN, found, "deployment needs Linux; training and reports work")
     if cores < 2:
-        return Check(
-            "system", WARN, found, "a deployment wants two cores: one belongs to the control process"
-        )
+        return Check("system", WARN, found, "a deployment wants two cores: one belongs to the control process")
     return Check("system", OK, found)
 
 
@@ -56,9 +54,7 @@ def disk(folder: Path) -> Check:
     """Free space where runs would be written."""
     free = shutil.disk_usage(folder).free
     found = f"{free / 1e9:.1f} GB free in {folder}"
-    return Check(
-        "disk", OK if free > DISK else WARN, found, "" if free > DISK else "free some, or use --out DIR"
-    )
+    return Check("disk", OK if free > DISK else WARN, found, "" if free > DISK else "free some, or use --out DIR")
 
 
 def ffmpeg() -> Check:
@@ -68,9 +64,7 @@ def ffmpeg() -> Check:
 
         return Check("ffmpeg", OK, Path(imageio_ffmpeg.get_ffmpeg_exe()).name)
     except (ImportError, RuntimeError) as error:
-        return Check(
-            "ffmpeg", WARN, str(error).splitlines()[0], "pip install imageio-ffmpeg, or apt install ffmpeg"
-        )
+        return Check("ffmpeg", WARN, str(error).splitlines()[0], "pip install imageio-ffmpeg, or apt install ffmpeg")
 
 
 def pins() -> list[Check]:

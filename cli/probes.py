@@ -104,9 +104,7 @@ def torch() -> list[Check]:
         rows.append(Check("CUDA", OK, f"{found['gpu']}, built for {found['built']}"))
     elif device:
         fix = "install an NVIDIA driver that fits, and torch with CUDA: make GPU=1 in a fresh .venv"
-        rows.append(
-            Check("CUDA", WARN, f"a GPU, but torch (CUDA {found['built'] or 'none'}) cannot use it", fix)
-        )
+        rows.append(Check("CUDA", WARN, f"a GPU, but torch (CUDA {found['built'] or 'none'}) cannot use it", fix))
     else:
         rows.append(Check("CUDA", OK, "no NVIDIA GPU; everything runs on the processor"))
     return rows
@@ -119,9 +117,7 @@ def ros() -> Check:
     if good:
         found = json.loads(said)
         origin = (
-            f"distribution {sourced}"
-            if sourced and str(DISTRIBUTIONS) in found["rclpy"]
-            else "wheels of palmar[ros]"
+            f"distribution {sourced}" if sourced and str(DISTRIBUTIONS) in found["rclpy"] else "wheels of palmar[ros]"
         )
         return Check("ROS 2", OK, f"rclpy, torch and palmar in one Python {found['python']}; {origin}")
     if sourced:

@@ -19,9 +19,7 @@ from palmar.safety.constraints import ConstraintSet
 FORMAT = 1
 
 
-def run_record(
-    config: Any, constraints: ConstraintSet | None, *, command: list[str] | None = None
-) -> dict[str, Any]:
+def run_record(config: Any, constraints: ConstraintSet | None, *, command: list[str] | None = None) -> dict[str, Any]:
     """Everything needed to ask for the same run again, as JSON values.
 
     Args:
@@ -34,9 +32,7 @@ def run_record(
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv if command is None else command,
         "config": plain(config),
-        "constraints": {"names": list(constraints.names), "hash": constraints.hash()}
-        if constraints
-        else None,
+        "constraints": {"names": list(constraints.names), "hash": constraints.hash()} if constraints else None,
         "git": git_state(),
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -59,9 +55,7 @@ def git_state() -> dict[str, Any]:
         return {"commit": None, "dirty": None}
     try:
         commit, changes = (
-            subprocess.run(
-                ["git", *words], cwd=root, capture_output=True, text=True, check=True, timeout=20
-            ).stdout
+            subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True, timeout=20).stdout
             for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
         )
     except (OSError, subprocess.SubprocessError):

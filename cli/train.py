@@ -35,9 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="task=, algo=, algo.KEY=, ...")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the run is written")
     parser.add_argument("--time-limit", type=float, metavar="S", help="stop after so many seconds")
-    parser.add_argument(
-        "--episodes", type=int, default=100, metavar="N", help="of the final evaluation (100)"
-    )
+    parser.add_argument("--episodes", type=int, default=100, metavar="N", help="of the final evaluation (100)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
 
 
@@ -73,12 +71,9 @@ def run(args: argparse.Namespace) -> int:
     console = Console(file=sys.stdout)
     console.print(tables.evaluation(found))
     console.print(
-        f"\n{result.iterations} iterations, {result.env_steps:,} steps, "
-        f"{result.wall_s:.0f} s ({result.stopped})"
+        f"\n{result.iterations} iterations, {result.env_steps:,} steps, {result.wall_s:.0f} s ({result.stopped})"
     )
-    console.print(
-        f"bundle: {bundle}\nnext:   palmar deploy --bundle {bundle}", highlight=False, soft_wrap=True
-    )
+    console.print(f"bundle: {bundle}\nnext:   palmar deploy --bundle {bundle}", highlight=False, soft_wrap=True)
     return 0
 
 

@@ -25,10 +25,13 @@ DATA = ("configs", "assets")
 
 EXTRA = {
     "real_robot/twin.py": ("sim",),
+    "real_robot/twin_scene.py": ("sim",),
     "real_robot/drivers/twin.py": ("sim",),
-    "real_robot/nodes/policy.py": ("policies.bundle", "sim"),
+    "real_robot/deploy.py": ("sim.robots",),
+    "real_robot/nodes/policy.py": ("policies.bundle", "policies.contract", "sim"),
 }
-"""Single files that may import more: simulated hardware simulates; the policy node runs a task's policy."""
+"""Single files that may import more: simulated hardware simulates, its supervisor names the robot of the
+scene, and the policy node runs a task's policy."""
 
 RCLPY = ("real_robot/nodes/", "real_robot/ros_env.py")
 """Where rclpy may be imported.  ``palmar doctor`` imports it in a subprocess, as text."""

@@ -5,7 +5,8 @@ import yaml
 
 from palmar.cli import wiring
 from palmar.cli.config import GROUPS, choices, compose, folder, values
-from palmar.safety import constraints
+from palmar.real_robot.deploy import DeployConfig
+from palmar.safety import config, constraints
 from palmar.safety.config import plain
 from palmar.safety.types import ConfigError
 from palmar.sim.robots import load_robot
@@ -63,9 +64,18 @@ def test_what_is_resolved_can_be_asked_for_again():
 
 
 def test_values_of_a_section_without_a_file_are_the_overrides():
-    assert values("nowhere", ["twin.latency=2", "seed=1"]) == {"twin": {"latency": 2}, "seed": 1}
+    assert values("nowhere", ["twin.latency=2", "seed=1"], name="twin") == {"twin": {"latency": 2}, "seed": 1}
     with pytest.raises(ConfigError, match="not of the form key=value"):
-        values("nowhere", ["seed"])
+        values("nowhere", ["seed"], name="twin")
+
+
+def test_a_deployment_is_its_file_with_the_overrides():
+    raw = values("deploy", ["timeout=3", "twin.tracker_dropout=0.3"], name="twin")
+    made = config.load(DeployConfig, {"out": "x", **raw})
+    assert (made.timeout, made.twin.tracker_dropout) == (3.0, 0.3)
+    assert made.twin.watchdog == DeployConfig("x").twin.watchdog
+    with pytest.raises(ConfigError, match="unknown key 'tracker_drop', did you mean 'tracker_dropout'"):
+        config.load(DeployConfig, {"out": "x", **values("deploy", ["twin.tracker_drop=1"], name="twin")})
 
 
 def test_composing_twice_in_one_process_is_independent():
