@@ -62,6 +62,15 @@ def go_realtime(priority: int) -> str:
     return ", ".join(granted)
 
 
+def prefer(nice: int) -> bool:
+    """Ask for a larger share of the processor, or with a positive number for a smaller one; whether granted."""
+    try:
+        os.nice(nice)
+    except OSError:
+        return False
+    return True
+
+
 def is_realtime() -> bool:
     """Whether this process has real-time priority."""
     return hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0) == os.SCHED_FIFO

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -17,7 +16,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from palmar.real_robot import shared
+from palmar.real_robot import realtime, shared
 from palmar.real_robot.config import RunConfig
 from palmar.real_robot.layout import LAYOUTS, STATES
 from palmar.real_robot.process import Stopping, begin
@@ -160,7 +159,7 @@ def _version(name: str) -> str:
 
 def run_recorder(run: RunConfig, stopping: Stopping, log: logging.Logger) -> None:
     """Record until told to stop."""
-    os.nice(5)
+    realtime.prefer(10)
     robot = run.robot_model().hash()
     twin = shared.wait_attach(Path(run.twin_memory), LAYOUTS, kind="twin", robot=robot, timeout=FIRST_STATE)
     recorder = Recorder(run, twin, Path(run.run_dir) / "rollout.mcap", log)

@@ -1,4 +1,4 @@
-"""ROS 2 kept to this machine: own domain, discovery on localhost, UDP on the loopback device only."""
+"""ROS 2 kept to this machine: its own domain, and nothing but UDP on the loopback device."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def isolated(domain: int, folder: Path) -> dict[str, str]:
     return {
         **{k: v for k, v in os.environ.items() if k != "ROS_LOCALHOST_ONLY"},
         "ROS_DOMAIN_ID": str(domain),
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        # LOCALHOST would make rmw_fastrtps add shared memory and UDP sockets on every device to the profile
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT",
         "FASTRTPS_DEFAULT_PROFILES_FILE": str(profile),
         "FASTDDS_DEFAULT_PROFILES_FILE": str(profile),
         "CYCLONEDDS_URI": CYCLONE,

@@ -14,6 +14,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
+from palmar.real_robot import realtime
 from palmar.real_robot.config import RunConfig
 from palmar.real_robot.process import Stopping, begin
 from palmar.safety.types import PalmarError
@@ -41,6 +42,7 @@ def main(name: str, make: Callable[[RunConfig], Any], argv: Sequence[str] | None
     argv = list(sys.argv[1:] if argv is None else argv)
     run, log = begin(name, argv)
     stopping = Stopping()
+    realtime.prefer(-10)
     rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO, domain_id=run.domain or None)
     node = make(run)
     executor = SingleThreadedExecutor()

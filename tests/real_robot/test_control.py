@@ -113,9 +113,7 @@ def test_what_cannot_be_followed_leaves_the_robot_unmoved(rig):
     ):
         refused = int(rig.state()["refused"])
         rig.send(q, **changes)
-        toy.until(
-            lambda refused=refused: int(rig.state()["refused"]) == refused + 1, 2.0, f"refusal of {changes}"
-        )
+        toy.until(lambda refused=refused: int(rig.state()["refused"]) == refused + 1, 2.0, f"refusal of {changes}")
     assert np.array_equal(rig.state()["u"], before) and rig.filter_state()[0] is State.HOLD
 
 
@@ -200,7 +198,5 @@ def test_the_bridge_can_hold_but_chunks_do_not_talk_it_out_of_it(rig):
 
 def test_the_control_process_imports_neither_ros_nor_torch():
     code = "import sys, palmar.real_robot.control; print(*{m.split('.')[0] for m in sys.modules})"
-    names = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split()
+    names = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "numpy" in names and not {"torch", "rclpy", "rcl_interfaces"} & set(names)

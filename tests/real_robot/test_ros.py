@@ -113,9 +113,7 @@ def talker(rig, name="palmar_policy", namespace=None):
     executor = SingleThreadedExecutor(context=rig.context)
     executor.add_node(node)
     seen = {}
-    node.create_subscription(
-        DiagnosticArray, "/diagnostics", lambda m: seen.update({s.name: s for s in m.status}), 10
-    )
+    node.create_subscription(DiagnosticArray, "/diagnostics", lambda m: seen.update({s.name: s for s in m.status}), 10)
     publisher = node.create_publisher(JointTrajectory, "/palmar/chunk", 1)
     t = Talker(node, executor, publisher, seen)
     try:

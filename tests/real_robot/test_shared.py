@@ -67,9 +67,7 @@ def test_a_torn_write_is_never_read_and_a_killed_writer_leaves_the_file_to_its_o
         child.stdout.close()
     assert seen > 200, (seen, torn)
     assert path.exists()
-    owned.blocks["chunk"].record[
-        "seq"
-    ] = -7  # whatever state the killed writer left, the next one gets through
+    owned.blocks["chunk"].record["seq"] = -7  # whatever state the killed writer left, the next one gets through
     owned.blocks["chunk"].write()
     assert owned.blocks["chunk"].read()["seq"] == -7
     owned.close()

@@ -33,9 +33,7 @@ ROBOT = """
   <position name="shoulder" joint="shoulder" kp="200" kv="15" ctrlrange="-2 2" forcerange="-50 50"/>
   <position name="elbow" joint="elbow" kp="200" kv="15" ctrlrange="-2 2" forcerange="-50 50"/>
 </actuator></mujoco>"""
-BLOCK = (
-    '<body name="red" pos="0.6 0 0.03"><freejoint/><geom type="box" size="0.03 0.03 0.03" mass="0.1"/></body>'
-)
+BLOCK = '<body name="red" pos="0.6 0 0.03"><freejoint/><geom type="box" size="0.03 0.03 0.03" mass="0.1"/></body>'
 SCENE = ROBOT.format(block=BLOCK)
 HOME = np.array([-0.5, 1.0])
 QPOS = (*HOME, 0.6, 0.0, 0.03, 1.0, 0.0, 0.0, 0.0)
