@@ -100,7 +100,10 @@ def intend(q, v, a, r, rd, bounds, dt, out):
     """``tracking.box_limited(tracking.toward(...))`` of one robot into ``out`` (n,)."""
     for i in range(len(q)):
         x = OMEGA * OMEGA * (r[i] - q[i]) + OMEGA * (rd[i] - 2.0 * v[i])
-        x = min(max(x, (-bounds.v[i] - v[i]) / dt), (bounds.v[i] - v[i]) / dt)
+        above = math.sqrt(max(0.0, bounds.two_a[i] * (bounds.up[i] - q[i]))) - bounds.offset[i]
+        below = math.sqrt(max(0.0, bounds.two_a[i] * (q[i] - bounds.down[i]))) - bounds.offset[i]
+        fastest, slowest = min(bounds.v[i], max(0.0, above)), -min(bounds.v[i], max(0.0, below))
+        x = min(max(x, (0.9 * slowest - v[i]) / dt), (0.9 * fastest - v[i]) / dt)
         x = min(max(x, a[i] - bounds.j[i] * dt), a[i] + bounds.j[i] * dt)
         out[i] = min(max(x, -bounds.a[i]), bounds.a[i])
 

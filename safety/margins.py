@@ -39,17 +39,15 @@ def joint_position(m: Measurement, limits: Limits, *, buffer: float) -> Array:
     return _smallest(xp.minimum(measured, commanded)) - buffer
 
 
-def speed_limit(q: Array, limits: Limits, like: Measurement) -> tuple[Array, Array]:
-    """Published position-dependent speed limits (downwards, upwards) [rad/s], each >= 0, shape of q.
+def speed_limit(q: Array, limits: Limits) -> tuple[Array, Array]:
+    """Published position-dependent speed limits (downwards, upwards) [rad/s], each >= 0, shape of q (*B, n).
 
     Source: libfranka ``joint_velocity_limits.cpp``; see ``Limits``.
     """
     xp = namespace(q)
-    v_max, offset = _like(like, limits.v_max), _like(like, limits.curve_offset)
-    two_a, up, low = (
-        _like(like, limits.curve_two_a),
-        _like(like, limits.curve_q_up),
-        _like(like, limits.curve_q_low),
+    v_max, offset, two_a, up, low = (
+        xp.asarray(getattr(limits, k), dtype=q.dtype, device=q.device)
+        for k in ("v_max", "curve_offset", "curve_two_a", "curve_q_up", "curve_q_low")
     )
     zero = xp.zeros_like(q)
     upwards = xp.minimum(v_max, xp.maximum(zero, xp.sqrt(xp.maximum(zero, two_a * (up - q))) - offset))
@@ -60,7 +58,7 @@ def speed_limit(q: Array, limits: Limits, like: Measurement) -> tuple[Array, Arr
 def joint_velocity(m: Measurement, limits: Limits) -> Array:
     """Commanded speed below the position-dependent limit [rad/s]."""
     xp = namespace(m.q)
-    downwards, upwards = speed_limit(m.u, limits, m)
+    downwards, upwards = speed_limit(m.u, limits)
     return _smallest(xp.minimum(upwards - m.ud, m.ud + downwards))
 
 

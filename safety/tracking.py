@@ -6,6 +6,7 @@ same motion in both.
 
 from __future__ import annotations
 
+from palmar.safety.margins import speed_limit
 from palmar.safety.namespace import namespace
 from palmar.safety.robot import Limits
 from palmar.safety.types import Array
@@ -32,21 +33,24 @@ def toward(q: Array, qd: Array, r: Array, rd: Array) -> Array:
     return OMEGA * OMEGA * (r - q) + OMEGA * (rd - 2.0 * qd)
 
 
-def box_limited(x: Array, previous: Array, qd: Array, *, limits: Limits, dt: float) -> Array:
-    """Clip an acceleration to jerk, acceleration and speed limits (in this order of priority, last wins).
+def box_limited(x: Array, previous: Array, q: Array, qd: Array, *, limits: Limits, dt: float) -> Array:
+    """Clip an acceleration to speed, jerk and acceleration limits (last wins).
 
-    The batched stand-in for the filter's box bounds in training; position ends are left to the margins.
+    The batched stand-in for the filter's box bounds in training; position ends are left to the margins.  The
+    speed that is kept is the position-dependent one, less a tenth of it: braking takes a few ticks of jerk.
 
     Args:
         x: Wanted acceleration [rad/s2], (*B, n).
         previous: Acceleration of the tick before [rad/s2], (*B, n).
+        q: Commanded position [rad], (*B, n).
         qd: Commanded velocity [rad/s], (*B, n).
         limits: The robot's.
         dt: Tick [s].
     """
     xp = namespace(x)
-    a, j, v = (xp.asarray(getattr(limits, k), dtype=x.dtype, device=x.device) for k in ("a_max", "j_max", "v_max"))
-    x = xp.clip(x, (-v - qd) / dt, (v - qd) / dt)
+    a, j = (xp.asarray(getattr(limits, k), dtype=x.dtype, device=x.device) for k in ("a_max", "j_max"))
+    downwards, upwards = speed_limit(q, limits)
+    x = xp.clip(x, (-0.9 * downwards - qd) / dt, (0.9 * upwards - qd) / dt)
     x = xp.clip(x, previous - j * dt, previous + j * dt)
     return xp.clip(x, -a, a)
 

@@ -17,7 +17,7 @@ Array = Any
 """An array of any namespace of the array API standard (numpy at runtime, torch in training)."""
 
 CONTACT_PAIRS = ("robot_table", "if_tip", "mf_tip", "rf_tip", "th_tip")
-"""Named contact pairs in the order of ``Measurement.contact_force``: the robot on the table, each fingertip on anything."""
+"""Named pairs in the order of ``Measurement.contact_force``: the robot on the table, each fingertip on anything."""
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ class VectorEnv:
                 start, target, phase=(s + 1) / (self.substeps + 1e-9), period=self._period
             )
             x = tracking.toward(self._u, self._ud, r, rd)
-            x = tracking.box_limited(x, self._udd, self._ud, limits=limits, dt=dt)
+            x = tracking.box_limited(x, self._udd, self._u, self._ud, limits=limits, dt=dt)
             out[3, s] = (x - self._udd) / dt
             self._u, self._ud = tracking.integrate(self._u, self._ud, x, dt=dt)
             self._udd = x

@@ -125,6 +125,9 @@ class LiftIO:
     """What a policy sees and does, for B robots: all of it from joint readings and tracked objects."""
 
     action_names = ("palm_x", "palm_y", "palm_z", "palm_yaw", "index", "middle", "ring", "thumb")
+    action_units = ("m", "m", "m", "rad", "1", "1", "1", "1")
+    action_scales = (PALM_STEP, PALM_STEP, PALM_STEP, YAW_STEP, *([SYNERGY_STEP] * 4))
+    """What an action of 1 changes, in its unit; fingers: share of the way from open to closed."""
     action_dim = N_ACTION
     rate = 20.0
 
@@ -193,7 +196,7 @@ class LiftIO:
         ]
         others = position[b[:, None], rest] - block[:, None]
         parts = (
-            q, 0.1 * qd, self.target - q, block - hand.palm, hand.rotation[:, :, :2].reshape(-1, 6), block,
+            q, qd, self.target - q, block - hand.palm, hand.rotation[:, :, :2].reshape(-1, 6), block,
             np.stack([np.cos(yaw4), np.sin(yaw4)], 1), axes[:, :, 2], tips.reshape(-1, 12), gaps, self._last_action,
             self._half[target], self._round[target][:, None], others.reshape(len(b), -1), self._palm - hand.palm,
             self._yaw[:, None], self._share,

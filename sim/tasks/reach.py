@@ -56,6 +56,8 @@ class ReachIO:
     """What a policy sees and does: joint readings and the goal; changes of the arm's joint targets."""
 
     action_names = tuple(f"joint{k}" for k in range(1, 8))
+    action_units = ("rad",) * 7
+    action_scales = (JOINT_STEP,) * 7
     action_dim = 7
     rate = 20.0
     obs_names = ("q", "qd", "target_error", "goal_position", "goal_turn", "palm_axes", "last_action")
@@ -86,7 +88,7 @@ class ReachIO:
         n = self.robot.n_arm
         turn = rotation_vector(matrix(goal[:, 3:]) @ hand.rotation.swapaxes(1, 2))
         parts = (
-            q[:, :n], 0.1 * qd[:, :n], self.target[:, :n] - q[:, :n], goal[:, :3] - hand.palm, turn,
+            q[:, :n], qd[:, :n], self.target[:, :n] - q[:, :n], goal[:, :3] - hand.palm, turn,
             hand.rotation[:, :, :2].reshape(-1, 6), self._last_action,
         )  # fmt: skip
         return np.concatenate(parts, axis=1).astype(np.float32)

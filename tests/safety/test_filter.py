@@ -151,7 +151,7 @@ def test_the_intention_is_that_of_training(robot):
         q, v, a, r, rd = rng.normal(size=(5, robot.n)) * np.array([1, 2, 5, 1, 2])[:, None]
         intend(q, v, a, r, rd, b, DT, out)
         x = tracking.toward(q, v, r, rd)
-        x = tracking.box_limited(x, a, v, limits=robot.limits, dt=DT)
+        x = tracking.box_limited(x, a, q, v, limits=robot.limits, dt=DT)
         np.testing.assert_allclose(out, x, atol=1e-5 * robot.limits.a_max.max())
 
 
