@@ -75,7 +75,7 @@ def test_nor_with_the_real_robot():
         count = episode(robot, constraints, make_filter(robot, constraints), seed, 1500)
         assert count.violations == 0, count.worst
         # The adversary came close: the filter, not its aim, kept the distance.
-        assert count.worst["joint_velocity"] < 1e-4
+        assert count.worst["joint_velocity"] < 1e-3
         assert count.worst["joint_position"] < 0.01
 
 
