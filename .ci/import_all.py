@@ -11,15 +11,18 @@ modules = sorted(
     for f in files("palmar") or []
     if f.suffix == ".py" and str(f).startswith("palmar/")
 )
-failed = []
+failed, without = [], []
 for name in modules:
     try:
         importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if not (name.startswith(NEEDS_RCLPY) and error.name and not error.name.startswith("palmar")):
+        if name.startswith(NEEDS_RCLPY) and error.name and not error.name.startswith("palmar"):
+            without.append(name)
+        else:
             failed.append(f"{name}: {error}")
     except Exception as error:  # every failure is reported, not only the first
         failed.append(f"{name}: {error!r}")
-print(f"{len(modules) - len(failed)} of {len(modules)} modules import")
+done = len(modules) - len(failed) - len(without)
+print(f"{done} of {len(modules)} modules import; {len(without)} wait for ROS 2: {', '.join(without) or 'none'}")
 print("\n".join(failed), end="")
 sys.exit(bool(failed) or not modules)
