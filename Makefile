@@ -78,7 +78,7 @@ wheel: $(STAMP) ## build the wheel and import every module of it in a fresh envi
 
 bench: $(STAMP) ## the measurements, minutes each: runs/bench/*.json
 	@mkdir -p runs/bench
-	for name in sim filter deploy; do $(BIN)/palmar bench $$name --json runs/bench/$$name.json; done
+	for name in sim filter deploy lift; do $(BIN)/palmar bench $$name --json runs/bench/$$name.json; done
 
 test-isaac: ## not in this release: engine=isaaclab comes with its own environment
 	@echo "engine=isaaclab is not part of this release; see CHANGELOG.md" >&2; exit 2

@@ -12,11 +12,13 @@ BENCHES: dict[str, str] = {
     "sim": "environment steps per second against bare MuJoCo, and what costs cost",
     "filter": "time of a tick, missed periods beside a bare loop, violations under adversarial commands",
     "deploy": "from chunk to robot with all processes up",
+    "lift": "the shipped policies beside each other on unseen episodes",
 }
 QUICK: dict[str, dict[str, Any]] = {
     "sim": {"rounds": 3, "steps": 10, "num_envs": 32},
     "filter": {"ticks": 5_000, "commands": 20_000, "seconds": 3.0},
     "deploy": {"seconds": 5.0},
+    "lift": {"episodes": 10},
 }
 """What --quick changes."""
 

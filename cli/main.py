@@ -22,7 +22,7 @@ VERBS = {
     "deploy": "run a policy on the robot or its twin, behind the 1 kHz filter",
     "replay": "simulate a recorded run again and say where it first departs",
     "inspect": "turn recorded runs into one HTML page, or open them in Rerun",
-    "bench": "measure the simulator, the filter or a deployment",
+    "bench": "measure the simulator, the filter, a deployment or the shipped policies",
     "demo": "all of it once: train, deploy, record, replay, report",
 }
 

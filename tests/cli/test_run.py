@@ -1,11 +1,14 @@
 """Verbs that run: train, eval, envs, on the smallest task; what they leave behind."""
 
+import importlib
+import inspect
 import json
 import math
 
 import pytest
 from rich.console import Console
 
+from palmar.cli import bench
 from palmar.cli.live import Display, bar, clock
 from palmar.policies.log import Report
 
@@ -133,3 +136,22 @@ def test_a_bar_is_full_at_the_budget_and_red_beyond(value, full, share):
 
 def test_unknown_times_are_not_numbers():
     assert (clock(math.nan), clock(125.0)) == ("–", "2:05")
+
+
+def test_every_bench_has_a_module_whose_run_takes_what_quick_gives():
+    for name, smaller in bench.QUICK.items():
+        accepted = inspect.signature(importlib.import_module(f"palmar.benchmarks.{name}").run).parameters
+        assert {*smaller, "progress"} <= set(accepted), name
+    assert set(bench.QUICK) == set(bench.BENCHES)
+
+
+def test_a_bench_writes_rows_and_where_they_came_from(palmar, tmp_path, monkeypatch):
+    from palmar.benchmarks import sim
+
+    whole = sim.run
+    monkeypatch.setattr(sim, "run", lambda **asked: whole(rounds=1, steps=2, num_envs=4, progress=asked["progress"]))
+    code, out, _ = palmar("bench", "sim", "--quick", "--json", tmp_path / "sim.json")
+    raw = json.loads((tmp_path / "sim.json").read_text())
+    assert code == 0 and raw["quick"] is True and raw["record"]["packages"]["mujoco"]
+    assert {"task", "engine", "env_steps_per_s", "env_ratio", "cost_overhead"} <= set(raw["rows"][0])
+    assert "env_ratio" in out
