@@ -84,7 +84,9 @@ def _train(args: argparse.Namespace, stamp: str, console: Any) -> Chosen:
     if args.train_seconds == 0:
         return Chosen(shipped, "the shipped policy (no live training asked for)", None)
     console.rule(f"train: constrained lift, {args.train_seconds:.0f} s")
-    parts = wiring.setup(compose(["task=lift", "algo=ppo_lagrangian", f"algo.seed={args.seed}", "algo.iterations=5000"]))
+    parts = wiring.setup(
+        compose(["task=lift", "algo=ppo_lagrangian", f"algo.seed={args.seed}", "algo.iterations=5000"])
+    )
     folder = args.out / "train" / stamp
     result = learn(parts, folder, time_limit_s=args.train_seconds)
     console.print(f"checking the live policy on {CHECKED} unseen episodes")
@@ -95,7 +97,9 @@ def _train(args: argparse.Namespace, stamp: str, console: Any) -> Chosen:
     told = f"the live policy lifts {live.successes} of {live.episodes}, costs {'in' if live.within_budgets else 'over'} budget"
     if live.success_rate >= GOOD_ENOUGH and live.within_budgets:
         return Chosen(bundle, f"{told}: it is deployed", live)
-    return Chosen(shipped, f"{told}: not good enough yet after {args.train_seconds:.0f} s, the shipped policy is deployed", live)
+    return Chosen(
+        shipped, f"{told}: not good enough yet after {args.train_seconds:.0f} s, the shipped policy is deployed", live
+    )
 
 
 def shipped_bundle() -> Path:
@@ -137,14 +141,20 @@ def _report(args: argparse.Namespace, chosen: Chosen, results: list[DeployResult
     replays = [replay_mujoco(r) for r in rollouts]
     for k, found in enumerate(replays):
         console.print(f"{_rollout(args.out, k)}: {replayed(found)}")
-    latency = {f"chunk to robot, p99, scene {k + 1}": (r.chunk_to_robot_p99_ms or float("nan")) / 1000 for k, r in enumerate(results)}
+    latency = {
+        f"chunk to robot, p99, scene {k + 1}": (r.chunk_to_robot_p99_ms or float("nan")) / 1000
+        for k, r in enumerate(results)
+    }
     with console.status("rendering"):
         write_report(
             args.out / "report.html",
             rollouts,
             audits,
             summary=Summary(
-                title="Palmar demo", text=f"{chosen.why[0].upper()}{chosen.why[1:]}.", latency=latency, commands=("palmar demo",)
+                title="Palmar demo",
+                text=f"{chosen.why[0].upper()}{chosen.why[1:]}.",
+                latency=latency,
+                commands=("palmar demo",),
             ),
             comparisons=comparisons(),
             replays=replays,
@@ -166,7 +176,11 @@ def comparisons() -> dict[str, list[dict[str, Any]]]:
     if not path.is_file():
         return {}
     rows = json.loads(path.read_text())["rows"]
-    return {"What constraints change: policies on 300 unseen episodes each (palmar bench lift)": [_compared(r) for r in rows]}
+    return {
+        "What constraints change: policies on 300 unseen episodes each (palmar bench lift)": [
+            _compared(r) for r in rows
+        ]
+    }
 
 
 def _compared(row: dict[str, Any]) -> dict[str, Any]:
@@ -213,7 +227,9 @@ def _tell(console: Any, out: Path, summary: dict[str, Any], results: list[Deploy
     console.print(f"[bold]{summary['lifted']} of {summary['scenes']} lifted[/bold] by {summary['policy']}")
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_row("filter intervened", f"{summary['intervention_s']:.2f} s of {sum(r.seconds for r in results):.1f} s")
-    for k, (p50, p99) in enumerate(zip(summary["chunk_to_robot_p50_ms"], summary["chunk_to_robot_p99_ms"], strict=True)):
+    for k, (p50, p99) in enumerate(
+        zip(summary["chunk_to_robot_p50_ms"], summary["chunk_to_robot_p99_ms"], strict=True)
+    ):
         table.add_row(f"chunk to robot, scene {k + 1}, p50 / p99", f"{number(p50)} / {number(p99)} ms")
     table.add_row("control periods, missed", f"{summary['ticks']}, {summary['missed_periods']}")
     table.add_row("replays bit-equal", f"{sum(summary['replay_bit_equal'])} of {len(results)}")

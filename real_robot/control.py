@@ -24,7 +24,6 @@ from palmar.safety.constraints import ConstraintSet
 from palmar.safety.filter import Filter, FilterConfig
 from palmar.safety.robot import RobotModel
 from palmar.safety.types import Chunk, Command, CommandRefused, State, Verdict
-from palmar.safety.watchdog import Event
 from palmar.sim.interface import RobotState
 
 START_TIMEOUT = 10.0
@@ -111,10 +110,10 @@ class Control:
         for name in self.watch.dead():
             self.log.error("%s died: hold", name)
             self._lost_at = now
-            hold(self.filter, f"{name}_died")
+            self.filter.hold(f"{name}_died")
         if (policy := self._changed("policy")) is not None and not self.watch.add("policy", int(policy["pid"])):
             self._lost_at = now
-            hold(self.filter, "policy_died")
+            self.filter.hold("policy_died")
 
     def _heed_requests(self) -> None:
         """Operator's stop, emergency stop and reset by counter; the bridge's own hold by level."""
@@ -156,7 +155,7 @@ class Control:
 
     def _heed_chunk(self) -> None:
         if self._external:
-            hold(self.filter, self._external)
+            self.filter.hold(self._external)
         c = self._changed("chunk")
         if c is None or self._external or float(c["sent"]) < self._lost_at:
             return  # a chunk from somebody who has died since is not followed
@@ -284,13 +283,6 @@ class Control:
             "realtime": realtime.is_realtime(),
             "dropped_records": self._ring.dropped,
         }
-
-
-def hold(filter_: Filter, reason: str) -> None:
-    """Out of RUN at the next tick, for a named reason; as with stale chunks, a fresh one resumes."""
-    if filter_.state is State.RUN:
-        filter_.watchdog.happen(Event.CHUNK_STALE, reason)
-    filter_._fresh = False  # a chunk already taken is no reason to resume
 
 
 def warm_up(like: Filter, state: RobotState, period: float) -> None:

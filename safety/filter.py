@@ -289,6 +289,12 @@ class Filter:
         """An operator's stop: takes effect in the next tick and needs a ``reset``."""
         self.watchdog.happen(Event.OPERATOR_STOP, reason)
 
+    def hold(self, reason: str) -> None:
+        """Come to rest with power on (category 2) and wait for a chunk newer than any taken so far."""
+        if self.watchdog.state is State.RUN:
+            self.watchdog.happen(Event.CHUNK_STALE, reason)
+        self._fresh = False
+
     def reset(self) -> None:
         """Leave LATCHED for HOLD.
 

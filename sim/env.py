@@ -95,9 +95,7 @@ class VectorEnv:
         if action.shape != (self.num_envs, self.action_dim):
             raise CommandRefused(f"action has shape {action.shape}, need {(self.num_envs, self.action_dim)}")
         if not np.isfinite(action).all():
-            raise CommandRefused(
-                f"action of environment {int(np.argwhere(~np.isfinite(action))[0, 0])} is not finite"
-            )
+            raise CommandRefused(f"action of environment {int(np.argwhere(~np.isfinite(action))[0, 0])} is not finite")
         samples = self.engine.advance(*self._commands(self.io.joint_target(action)))
         self._t += self._period
         self._age += 1
@@ -108,9 +106,7 @@ class VectorEnv:
         reward = self.task.reward(
             self.io.hand, self.io.kinematics.tip_radius, position, quaternion, self.goal, action
         ).astype(np.float32)
-        self._held = np.where(
-            self.task.achieved(self.io.hand, position, self.goal), self._held + self._period, 0.0
-        )
+        self._held = np.where(self.task.achieved(self.io.hand, position, self.goal), self._held + self._period, 0.0)
         self._success |= self._held >= self.task.config.hold - 1e-9
         self._peak = np.maximum(self._peak, samples.contact_force.max(axis=0))
         truncated = self._age >= self.max_steps
@@ -130,9 +126,7 @@ class VectorEnv:
         dt, limits = self.engine.dt, self.robot.limits
         out = np.empty((4, self.substeps, *target.shape))
         for s in range(self.substeps):
-            r, rd = tracking.interpolate(
-                start, target, phase=(s + 1) / (self.substeps + 1e-9), period=self._period
-            )
+            r, rd = tracking.interpolate(start, target, phase=(s + 1) / (self.substeps + 1e-9), period=self._period)
             x = tracking.toward(self._u, self._ud, r, rd)
             x = tracking.box_limited(x, self._udd, self._u, self._ud, limits=limits, dt=dt)
             out[3, s] = (x - self._udd) / dt
@@ -151,9 +145,7 @@ class VectorEnv:
         return result.cost.astype(np.float32), result.margin.astype(np.float32)
 
     def _observe(self) -> Array:
-        return self.io.observe(
-            self.engine.q, self.engine.qd, self.tracker.position, self.tracker.quaternion, self.goal
-        )
+        return self.io.observe(self.engine.q, self.engine.qd, self.tracker.position, self.tracker.quaternion, self.goal)
 
     def _restart(self, ids: Array) -> None:
         """Fresh episodes for environments ``ids``."""
@@ -189,14 +181,13 @@ class VectorEnv:
     def _draw_physics(self) -> None:
         """Friction of tips and blocks and mass of blocks, one draw per world."""
         c, b, model, batch = self.task.config, self.num_envs, self.engine.model, self.engine.batch
-        mu = self.rng.uniform(*c.friction, b)
-        mass = self.rng.uniform(*c.mass, (b, len(self.task.blocks)))
         if not self.task.blocks:
             return
-        friction = batch.expand("geom_friction")
-        touched = [*self.robot.tip_geoms, *(f"{o.name}_geom" for o in self.task.blocks)]
-        for name in touched:
-            friction[:, model.geom(name).id, 0] = mu
+        if c.friction is not None:
+            friction, mu = batch.expand("geom_friction"), self.rng.uniform(*c.friction, b)
+            for name in (*self.robot.tip_geoms, *(f"{o.name}_geom" for o in self.task.blocks)):
+                friction[:, model.geom(name).id, 0] = mu
+        mass = self.rng.uniform(*c.mass, (b, len(self.task.blocks)))
         body_mass, inertia = batch.expand("body_mass"), batch.expand("body_inertia")
         for m, block in enumerate(self.task.blocks):
             body = model.body(block.name).id

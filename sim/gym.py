@@ -34,9 +34,7 @@ class SingleEnv(gymnasium.Env):
         self.env = env
         self.observation_space, self.action_space = _spaces(env)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Array, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Start an episode; a seed makes it and all after it reproducible."""
         super().reset(seed=seed)
         return self.env.reset(seed)[0], {}
@@ -68,9 +66,7 @@ class BatchEnv(VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
         self.action_space = batch_space(self.single_action_space, env.num_envs)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Array, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Start every episode afresh."""
         return self.env.reset(seed), {}
 

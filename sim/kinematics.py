@@ -75,9 +75,7 @@ def arm_step(hand: Hand, palm: Array, rotation: Array) -> Array:
     Returns:
         (B, n_arm).
     """
-    error = np.concatenate(
-        [palm - hand.palm, rotation_vector(rotation @ hand.rotation.swapaxes(1, 2))], axis=1
-    )
+    error = np.concatenate([palm - hand.palm, rotation_vector(rotation @ hand.rotation.swapaxes(1, 2))], axis=1)
     j = hand.jacobian
     gram = j @ j.swapaxes(1, 2) + DAMPING**2 * np.eye(6)
     return (j.swapaxes(1, 2) @ np.linalg.solve(gram, error[..., None]))[..., 0]

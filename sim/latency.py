@@ -27,9 +27,7 @@ class TrackerConfig:
     """Probability that a frame is lost."""
 
     def __post_init__(self) -> None:
-        if not (
-            self.rate > 0 and min(self.noise, self.angle_noise, self.delay) >= 0 and 0 <= self.dropout < 1
-        ):
+        if not (self.rate > 0 and min(self.noise, self.angle_noise, self.delay) >= 0 and 0 <= self.dropout < 1):
             raise ConfigError(f"need rate > 0, noise, delay >= 0 and 0 <= dropout < 1, got {self}")
         if self.delay * self.rate > 8:
             raise ConfigError(f"delay {self.delay} s holds more than 8 frames of {self.rate} Hz")
@@ -74,22 +72,16 @@ class Tracker:
 
     def _expose(self, t: Array, position: Array, quaternion: Array) -> None:
         frame = np.flatnonzero(t >= self._next)
-        self._next[frame] += (
-            1 / self.config.rate * np.ceil((t[frame] - self._next[frame]) * self.config.rate + 1e-9)
-        )
+        self._next[frame] += 1 / self.config.rate * np.ceil((t[frame] - self._next[frame]) * self.config.rate + 1e-9)
         seen = frame[self._rng.random(len(frame)) >= self.config.dropout]
         slot = np.argmax(np.isinf(self._due[:, seen]), axis=0)
         self._due[slot, seen] = t[seen] + self.config.delay
-        self._pending_p[slot, seen], self._pending_q[slot, seen] = self._noisy(
-            position[seen], quaternion[seen]
-        )
+        self._pending_p[slot, seen], self._pending_q[slot, seen] = self._noisy(position[seen], quaternion[seen])
 
     def _noisy(self, position: Array, quaternion: Array) -> tuple[Array, Array]:
         c = self.config
         p = position + c.noise * self._rng.standard_normal(position.shape)
         half = 0.5 * c.angle_noise * self._rng.standard_normal(position.shape)
         w, v = quaternion[..., :1], quaternion[..., 1:]
-        turned = np.concatenate(
-            [w - np.sum(v * half, -1, keepdims=True), v + w * half + np.cross(half, v)], axis=-1
-        )
+        turned = np.concatenate([w - np.sum(v * half, -1, keepdims=True), v + w * half + np.cross(half, v)], axis=-1)
         return p, turned / np.linalg.norm(turned, axis=-1, keepdims=True)

@@ -73,9 +73,7 @@ def _table_geoms(model: mujoco.MjModel) -> tuple[str, ...]:
     """Links that move relative to the table: all but the arm's first two."""
     fixed = {"fr3_link0", "fr3_link1"}
     return tuple(
-        model.geom(g).name
-        for g in _collision_geoms(model)
-        if model.body(model.geom_bodyid[g]).name not in fixed
+        model.geom(g).name for g in _collision_geoms(model) if model.body(model.geom_bodyid[g]).name not in fixed
     )
 
 

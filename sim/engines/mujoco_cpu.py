@@ -125,9 +125,7 @@ class MujocoEngine:
         i = self._obj[:, None]
         return qpos[..., i + np.arange(3)], qpos[..., i + np.arange(3, 7)]
 
-    def _measurement(
-        self, t, qpos, qvel, xpos, geom_xpos, geom_xmat, sensordata, actuator_force, sent
-    ) -> Measurement:
+    def _measurement(self, t, qpos, qvel, xpos, geom_xpos, geom_xmat, sensordata, actuator_force, sent) -> Measurement:
         position, quaternion = self._object_poses(qpos)
         lead = t.shape
         if self._clearance and geom_xpos is not None:

@@ -48,9 +48,7 @@ class Pinch:
         self.wrist = np.array([g for g in own if m.body(m.geom_bodyid[g]).name in ("fr3_link6", "fr3_link7")])
         in_hand = set(self.hand_geoms.tolist())
         self.pairs = [
-            (m.geom(a).id, m.geom(b).id)
-            for a, b in robot.pairs
-            if m.geom(a).id in in_hand and m.geom(b).id in in_hand
+            (m.geom(a).id, m.geom(b).id) for a, b in robot.pairs if m.geom(a).id in in_hand and m.geom(b).id in in_hand
         ]
         self.radius = float(m.geom_size[self.tips[0], 0])
 
@@ -67,9 +65,7 @@ class Pinch:
     def clearances(self) -> Array:
         """Distances of the hand's own pairs for the posture last placed [m]."""
         fromto = np.zeros(6)
-        return np.array(
-            [mujoco.mj_geomDistance(self.model, self.data, a, b, 0.05, fromto) for a, b in self.pairs]
-        )
+        return np.array([mujoco.mj_geomDistance(self.model, self.data, a, b, 0.05, fromto) for a, b in self.pairs])
 
     def residuals(self, pose: Array, q: Array, inside: float) -> Array:
         """Tips at ``inside`` metres beneath the faces; hinge losses for everything that may not touch."""
@@ -93,9 +89,7 @@ class Pinch:
     def _block_gap(self, x: Array, axis: Array, geoms: Array) -> Array:
         """Distance from capsules to the block, at three points of each [m]."""
         s = self.model.geom_size[geoms]
-        points = (
-            x[geoms][:, None] + axis[geoms][:, None] * (s[:, 1:2] * np.array([-1.0, 0.0, 1.0]))[..., None]
-        )
+        points = x[geoms][:, None] + axis[geoms][:, None] * (s[:, 1:2] * np.array([-1.0, 0.0, 1.0]))[..., None]
         d = np.abs(points) - HALF
         gap = np.linalg.norm(np.maximum(d, 0), axis=-1) + np.minimum(d.max(-1), 0)
         return gap.min(1) - s[:, 0]
@@ -114,9 +108,7 @@ def search(robot: RobotModel, *, tries: int, seed: int) -> list[dict]:
     """Grasps found, best first: palm pose in the block frame, and hand joints open, touching and closed."""
     pinch, rng, found = Pinch(robot), np.random.default_rng(seed), []
     for _ in range(tries):
-        pose0 = np.concatenate(
-            [Rotation.random(random_state=int(rng.integers(1 << 31))).as_rotvec(), [0, 0, 0.12]]
-        )
+        pose0 = np.concatenate([Rotation.random(random_state=int(rng.integers(1 << 31))).as_rotvec(), [0, 0, 0.12]])
         q0 = rng.uniform(pinch.low, pinch.high)
         x0 = np.concatenate([pose0, np.clip(q0, pinch.low, pinch.high)])
         fit = least_squares(lambda x: pinch.residuals(x[:6], x[6:], 0.0), x0, max_nfev=60, loss="linear")

@@ -60,8 +60,8 @@ class LiftConfig:
     """Smallest distance between block centres at the start [m]."""
     region: tuple[float, float] = (0.16, 0.30)
     """Size of the area blocks start in, around (0.5, 0) [m]."""
-    friction: tuple[float, float] = (0.7, 1.3)
-    """Sliding friction of tips and blocks, drawn per world."""
+    friction: tuple[float, float] | None = (0.7, 1.3)
+    """Sliding friction of tips and blocks, drawn per world; None keeps the model's own."""
     mass: tuple[float, float] = (0.05, 0.2)
     """Mass of a block, drawn per world [kg]."""
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
@@ -70,11 +70,11 @@ class LiftConfig:
 
     def __post_init__(self) -> None:
         for name in ("friction", "mass"):
+            if getattr(self, name) is None and name == "friction":
+                continue
             low, high = getattr(self, name)
             if not 0 < low <= high:
-                raise ConfigError(
-                    f"lift.{name} must be an increasing pair of positive numbers, got {(low, high)}"
-                )
+                raise ConfigError(f"lift.{name} must be an increasing pair of positive numbers, got {(low, high)}")
         for name in ("max_steps", "rate", "height", "hold", "spacing"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"lift.{name} must be positive, got {getattr(self, name)}")
@@ -185,15 +185,10 @@ class LiftIO:
         self.hand = hand = self.kinematics.hand(q)
         block, axes = position[b, target], matrix(quaternion[b, target])
         tips = hand.tips - block[:, None]
-        gaps = (
-            surface_distance(tips @ axes, self._half[target], self._round[target])
-            - self.kinematics.tip_radius
-        )
+        gaps = surface_distance(tips @ axes, self._half[target], self._round[target]) - self.kinematics.tip_radius
         yaw4 = 4 * np.arctan2(axes[:, 1, 0], axes[:, 0, 0])
         yaw4 = np.where(self._round[target], 0.0, yaw4)
-        rest = np.array([[j for j in range(position.shape[1]) if j != k] for k in range(position.shape[1])])[
-            target
-        ]
+        rest = np.array([[j for j in range(position.shape[1]) if j != k] for k in range(position.shape[1])])[target]
         others = position[b[:, None], rest] - block[:, None]
         parts = (
             q, qd, self.target - q, block - hand.palm, hand.rotation[:, :, :2].reshape(-1, 6), block,
@@ -211,9 +206,7 @@ class LiftIO:
         """
         action = np.clip(action, -1.0, 1.0)
         self._last_action = action
-        self._palm = np.clip(
-            self._palm + PALM_STEP * action[:, :3], self.hand.palm - LEASH, self.hand.palm + LEASH
-        )
+        self._palm = np.clip(self._palm + PALM_STEP * action[:, :3], self.hand.palm - LEASH, self.hand.palm + LEASH)
         self._yaw = np.clip(self._yaw + YAW_STEP * action[:, 3], -1.6, 1.6)
         self._share = np.clip(self._share + SYNERGY_STEP * action[:, 4:], 0.0, 1.15)
         n = self.robot.n_arm
@@ -266,9 +259,7 @@ class LiftTask:
             todo = todo[gap < self.config.spacing]
             if len(todo) == 0:
                 return out
-        raise ConfigError(
-            f"{len(BLOCKS)} blocks {self.config.spacing} m apart do not fit into {self.config.region} m"
-        )
+        raise ConfigError(f"{len(BLOCKS)} blocks {self.config.spacing} m apart do not fit into {self.config.region} m")
 
     def reward(
         self, hand: Hand, radius: Array, position: Array, quaternion: Array, target: Array, action: Array
@@ -282,9 +273,7 @@ class LiftTask:
         pinch = 0.5 * hand.tips[:, 3] + 0.25 * (hand.tips[:, 0] + hand.tips[:, 1])
         nearest = np.argmin(gaps[:, :3], axis=1)
         thumb, finger = to[:, 3, :2], to[b, nearest, :2]
-        cosine = np.sum(thumb * finger, 1) / (
-            np.linalg.norm(thumb, axis=1) * np.linalg.norm(finger, axis=1) + 1e-6
-        )
+        cosine = np.sum(thumb * finger, 1) / (np.linalg.norm(thumb, axis=1) * np.linalg.norm(finger, axis=1) + 1e-6)
         g = np.exp(-gaps[:, 3] / 0.01) * np.exp(-gaps[b, nearest] / 0.01) * np.clip(-cosine, 0, 1)
         h = np.clip(block[:, 2] - half[:, 2], 0.0, 0.12)
         reach = 1 - np.tanh(8 * np.linalg.norm(pinch - block, axis=1))

@@ -36,9 +36,7 @@ class LiftOracle:
 
     def __init__(self) -> None:
         edges = np.cumsum((0, *LiftIO.obs_sizes))
-        self._slices = {
-            n: slice(a, b) for n, a, b in zip(LiftIO.obs_names, edges[:-1], edges[1:], strict=True)
-        }
+        self._slices = {n: slice(a, b) for n, a, b in zip(LiftIO.obs_names, edges[:-1], edges[1:], strict=True)}
 
     def start(self, batch: int) -> Progress:
         """Every robot at the beginning."""
@@ -64,9 +62,7 @@ class LiftOracle:
         patience = np.choose(phase, [30, 25, 99, 999])
         ready |= since > patience
         action = np.clip(action, -1, 1)
-        action[fresh & (np.abs(action).sum(1) == 0), 0] = (
-            1e-6  # so that a started episode does not look fresh
-        )
+        action[fresh & (np.abs(action).sum(1) == 0), 0] = 1e-6  # so that a started episode does not look fresh
         return action, Progress(phase + ready, np.where(ready, 0, since + 1), grasp)
 
     def _yaw(self, see: dict[str, Array]) -> Array:

@@ -138,9 +138,7 @@ class ReachTask:
             own, table = self._clearances.clearances(q, near=0.02)
             if own.min() > 0.002 and table.min() > self.config.height:
                 return q
-        raise ConfigError(
-            f"no free pose within {self.config.spread} rad of home and {self.config.height} m up"
-        )
+        raise ConfigError(f"no free pose within {self.config.spread} rad of home and {self.config.height} m up")
 
     def reward(
         self, hand: Hand, radius: Array, position: Array, quaternion: Array, goal: Array, action: Array
