@@ -342,9 +342,7 @@ def periods(seconds: float) -> dict[str, Any]:
         process.join()
     missed = rows[rows[:, 2] > rows[:, 0] + DT]
     late = bare[bare[:, 1] > bare[:, 0] + SHARED]
-    unshared = sum(
-        not np.any((late[:, 1] > row[0] - AROUND) & (late[:, 0] < row[2] + AROUND)) for row in missed
-    )
+    unshared = sum(not np.any((late[:, 1] > row[0] - AROUND) & (late[:, 0] < row[2] + AROUND)) for row in missed)
     return {
         "missed_periods": len(missed),
         "missed_unshared": int(unshared),

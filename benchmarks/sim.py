@@ -57,9 +57,7 @@ def _row(task: Any, rounds: int, steps: int, num_envs: int, progress: Callable[[
             progress(f"{task.name}: round {k} of {rounds}")
     median = {name: statistics.median(t[1:]) for name, t in times.items()}
     ratio = statistics.median(b / c for b, c in zip(times["bare"][1:], times["costs"][1:], strict=True))
-    overhead = (
-        statistics.median(c / p for c, p in zip(times["costs"][1:], times["plain"][1:], strict=True)) - 1
-    )
+    overhead = statistics.median(c / p for c, p in zip(times["costs"][1:], times["plain"][1:], strict=True)) - 1
     return {
         "task": task.name,
         "engine": "mujoco",

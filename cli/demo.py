@@ -94,12 +94,12 @@ def _train(args: argparse.Namespace, stamp: str, console: Any) -> Chosen:
     live = evaluate(env, result.policy, episodes=CHECKED, seed=UNSEEN + 77)
     console.print(tables.evaluation(live))
     bundle = store(parts, result, folder / "bundle", evaluation=live.to_json())
-    told = f"the live policy lifts {live.successes} of {live.episodes}, costs {'in' if live.within_budgets else 'over'} budget"
+    costs = "costs in budget" if live.within_budgets else "costs over budget"
+    told = f"the live policy lifts {live.successes} of {live.episodes}, {costs}"
     if live.success_rate >= GOOD_ENOUGH and live.within_budgets:
         return Chosen(bundle, f"{told}: it is deployed", live)
-    return Chosen(
-        shipped, f"{told}: not good enough yet after {args.train_seconds:.0f} s, the shipped policy is deployed", live
-    )
+    late = f"not good enough yet after {args.train_seconds:.0f} s"
+    return Chosen(shipped, f"{told}: {late}, the shipped policy is deployed", live)
 
 
 def shipped_bundle() -> Path:

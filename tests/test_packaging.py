@@ -16,9 +16,7 @@ SHIPPED = {".py", ".yaml", ".xml", ".html", ".css", ".js", ".safetensors", ".jso
 def tracked():
     """Files of the import packages that git knows, relative to the root."""
     folders = PROJECT["tool"]["setuptools"]["package-dir"].values()
-    listed = subprocess.run(
-        ["git", "ls-files", "--", *folders], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    listed = subprocess.run(["git", "ls-files", "--", *folders], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:
         pytest.skip("not a git checkout")
     return [Path(line) for line in listed.stdout.splitlines() if (ROOT / line).exists()]
@@ -63,9 +61,7 @@ def test_the_wheel_holds_every_file(tmp_path):
         (source / path).parent.mkdir(parents=True, exist_ok=True)
         (source / path).write_bytes((ROOT / path).read_bytes())
     build = "from setuptools.build_meta import build_wheel; print(build_wheel('..'))"
-    done = subprocess.run(
-        [sys.executable, "-c", build], cwd=source, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", build], cwd=source, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         names = set(wheel.namelist())

@@ -7,7 +7,7 @@ and torques of a sample are those that acted during the step that led to it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import mujoco
 import numpy as np
@@ -17,6 +17,8 @@ from palmar.safety.robot import RobotModel
 from palmar.safety.types import CONTACT_PAIRS, Measurement
 
 Array = np.ndarray
+POSES, FORCES = ("xpos", "geom_xpos", "geom_xmat"), ("sensordata", "actuator_force")
+"""Fields of MjData that belong to the state before a step, and those that belong to the step."""
 Clearance = Callable[[Array, Array, Array], tuple[Array, Array]]
 """Joint positions (*B, n), geom positions (*B, g, 3) and matrices (*B, g, 9) to self and table clearance [m], (*B,)."""
 
@@ -53,7 +55,7 @@ class MujocoEngine:
         self._palm = model.body(robot.palm_body).id
         self._force = np.array([model.sensor(f"force_{p}").adr[0] for p in CONTACT_PAIRS])
         self.qpos, self.qvel = self.batch.bind("qpos"), self.batch.bind("qvel")
-        for name in ("geom_xpos", "geom_xmat", "xpos", "sensordata", "actuator_force"):
+        for name in (*POSES, *FORCES):
             self.batch.bind(name)
         n = robot.n
         self._sent = [np.zeros((nworld, n)) for _ in range(4)]
@@ -87,19 +89,9 @@ class MujocoEngine:
 
     def measure(self) -> Measurement:
         """The measurement of the current state, (B, ...)."""
-        b = self.batch
-        b.forward()
-        return self._measurement(
-            b.time.copy(),
-            b.qpos,
-            b.qvel,
-            b.xpos,
-            b.geom_xpos,
-            b.geom_xmat,
-            b.sensordata,
-            b.actuator_force,
-            self._sent,
-        )
+        self.batch.forward()
+        now = {name: self.batch.bind(name) for name in ("qpos", "qvel", *POSES, *FORCES)}
+        return self._measurement(self.batch.time.copy(), now, self._sent)
 
     def advance(self, u: Array, ud: Array, udd: Array, uddd: Array) -> Measurement:
         """Send commands at S physics steps, (S, B, n) each; the S measurements after them, (S, B, ...)."""
@@ -107,38 +99,45 @@ class MujocoEngine:
         ctrl = np.empty((self.nworld, steps, self.model.nu))
         ctrl[:, :, self._act] = np.swapaxes(u, 0, 1)
         start = self.batch.time.copy()
-        record = ("qpos", "qvel", "sensordata", "actuator_force")
-        record += ("xpos", "geom_xpos", "geom_xmat") if self._clearance else ()
+        record = ("qpos", "qvel", *FORCES, *(POSES if self._clearance else ()))
         out = self.batch.rollout(steps, control=ctrl, record=record)
         self._sent = [u[-1], ud[-1], udd[-1], uddd[-1]]
         first = {k: np.swapaxes(v, 0, 1) for k, v in out.items()}
         if self._clearance:
             self.batch.forward(stage=mujoco.mjtStage.mjSTAGE_POS)
-            for k in ("xpos", "geom_xpos", "geom_xmat"):
+            for k in POSES:
                 first[k] = np.concatenate([first[k][1:], self.batch.bind(k)[None]])
-        return self._measurement(
-            start + self.dt * np.arange(1, steps + 1)[:, None], first["qpos"], first["qvel"], first.get("xpos"), first.get("geom_xpos"),
-            first.get("geom_xmat"), first["sensordata"], first["actuator_force"], (u, ud, udd, uddd),
-        )  # fmt: skip
+        t = start + self.dt * np.arange(1, steps + 1)[:, None]
+        return self._measurement(t, first, (u, ud, udd, uddd))
 
     def _object_poses(self, qpos: Array) -> tuple[Array, Array]:
         i = self._obj[:, None]
         return qpos[..., i + np.arange(3)], qpos[..., i + np.arange(3, 7)]
 
-    def _measurement(self, t, qpos, qvel, xpos, geom_xpos, geom_xmat, sensordata, actuator_force, sent) -> Measurement:
-        position, quaternion = self._object_poses(qpos)
-        lead = t.shape
-        if self._clearance and geom_xpos is not None:
-            own, table = self._clearance(qpos[..., self._qadr], geom_xpos, geom_xmat)
-            palm = xpos[..., self._palm, :]
+    def _measurement(self, t: Array, of: Mapping[str, Array], sent: Sequence[Array]) -> Measurement:
+        """Fill a measurement from fields of MjData with leading dimensions like t."""
+        position, quaternion = self._object_poses(of["qpos"])
+        q = of["qpos"][..., self._qadr]
+        if self._clearance and "geom_xpos" in of:
+            own, table = self._clearance(q, of["geom_xpos"], of["geom_xmat"].reshape(*t.shape, -1, 9))
+            palm = of["xpos"][..., self._palm, :]
         else:
-            own = table = np.full(lead, np.inf)
-            palm = np.full((*lead, 3), np.nan)
-        force = sensordata[..., self._force[:, None] + np.arange(3)]
+            own = table = np.full(t.shape, np.inf)
+            palm = np.full((*t.shape, 3), np.nan)
+        force = of["sensordata"][..., self._force[:, None] + np.arange(3)]
         return Measurement(
-            t=t, q=qpos[..., self._qadr], qd=qvel[..., self._vadr], tau=actuator_force[..., self._act],
-            u=sent[0], ud=sent[1], udd=sent[2], uddd=sent[3],
-            palm_position=palm, clearance_self=own, clearance_table=table,
+            t=t,
+            q=q,
+            qd=of["qvel"][..., self._vadr],
+            tau=of["actuator_force"][..., self._act],
+            u=sent[0],
+            ud=sent[1],
+            udd=sent[2],
+            uddd=sent[3],
+            palm_position=palm,
+            clearance_self=own,
+            clearance_table=table,
             contact_force=np.linalg.norm(force, axis=-1),
-            object_position=position, object_quaternion=quaternion,
-        )  # fmt: skip
+            object_position=position,
+            object_quaternion=quaternion,
+        )

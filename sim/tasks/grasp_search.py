@@ -12,7 +12,7 @@ import json
 
 import mujoco
 import numpy as np
-from scipy.optimize import least_squares
+from scipy.optimize import OptimizeResult, least_squares
 from scipy.spatial.transform import Rotation
 
 from palmar.safety.robot import RobotModel
@@ -115,11 +115,7 @@ def search(robot: RobotModel, *, tries: int, seed: int) -> list[dict]:
         if fit.cost > 40.0:
             continue
         pose, q = fit.x[:6], fit.x[6:]
-        open_, close = (
-            least_squares(lambda x, i=inside: pinch.residuals(pose, _with_ring(x, q), i), q, max_nfev=40)
-            for inside in (-0.030, 0.015)
-        )
-        open_.x, close.x = _with_ring(open_.x, q), _with_ring(close.x, q)
+        open_, close = (_posture(pinch, pose, q, inside) for inside in (-0.030, 0.015))
         cost = float(fit.cost + open_.cost + close.cost)
         clear = []
         for posture in (open_.x, q, close.x):
@@ -129,6 +125,13 @@ def search(robot: RobotModel, *, tries: int, seed: int) -> list[dict]:
                       "touch": q.tolist(), "close": close.x.tolist()})  # fmt: skip
         print(json.dumps({"cost": round(cost, 2), "clear": clear}), flush=True)
     return sorted(found, key=lambda g: g["cost"])
+
+
+def _posture(pinch: Pinch, pose: Array, q: Array, inside: float) -> OptimizeResult:
+    """Fingers at another depth with the palm at ``pose`` and the ring finger as in q."""
+    fit = least_squares(lambda x: pinch.residuals(pose, _with_ring(x, q), inside), q, max_nfev=40)
+    fit.x = _with_ring(fit.x, q)
+    return fit
 
 
 def _with_ring(q: Array, still: Array) -> Array:

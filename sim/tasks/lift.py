@@ -151,8 +151,8 @@ class LiftIO:
 
     obs_names = (
         "q", "qd", "target_error", "palm_to_block", "palm_axes", "block_position", "block_yaw4", "block_up",
-        "tips_to_block", "tip_gaps", "last_action", "half_size", "is_round", "other_blocks", "palm_target", "yaw_target",
-        "finger_shares",
+        "tips_to_block", "tip_gaps", "last_action", "half_size", "is_round", "other_blocks", "palm_target",
+        "yaw_target", "finger_shares",
     )  # fmt: skip
     obs_sizes = (23, 23, 23, 3, 6, 3, 2, 3, 12, 4, 8, 3, 1, 6, 3, 1, 4)
     obs_units = (

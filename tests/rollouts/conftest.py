@@ -149,9 +149,7 @@ def simulate(path, *, steps=300, every=5, alter=lambda step, ctrl: ctrl, seed=0)
             out.contact(t, force)
             state = State.HOLD if 100 <= s < 120 else State.RUN
             margins = dict.fromkeys(names, 0.1 - 0.001 * s)
-            out.verdict(
-                t, Verdict(state, "stale" if state is State.HOLD else "", s % 3 == 0, 0.5, names[:2], margins)
-            )
+            out.verdict(t, Verdict(state, "stale" if state is State.HOLD else "", s % 3 == 0, 0.5, names[:2], margins))
             data.ctrl[:] = u
             out.physics(s, alter(s, u.copy()))
             mujoco.mj_step(model, data)
@@ -166,9 +164,7 @@ def simulate(path, *, steps=300, every=5, alter=lambda step, ctrl: ctrl, seed=0)
 @pytest.fixture(scope="session")
 def small() -> SimpleNamespace:
     """The scene and how to record it, for every test of this folder."""
-    return SimpleNamespace(
-        XML=XML, CONSTRAINTS=CONSTRAINTS, header=header, clearance=clearance, simulate=simulate
-    )
+    return SimpleNamespace(XML=XML, CONSTRAINTS=CONSTRAINTS, header=header, clearance=clearance, simulate=simulate)
 
 
 @pytest.fixture(scope="session")

@@ -38,9 +38,7 @@ def test_one_ulp_in_one_control_is_found_at_its_step(small, tmp_path, step):
     for s, ctrl in enumerate(run.physics.ctrl):
         engine.step(ctrl)
         qpos, qvel = engine.state()
-        if not (
-            np.array_equal(qpos, run.states.qpos[s + 1]) and np.array_equal(qvel, run.states.qvel[s + 1])
-        ):
+        if not (np.array_equal(qpos, run.states.qpos[s + 1]) and np.array_equal(qvel, run.states.qvel[s + 1])):
             expected = s + 1
             break
     assert found.first is not None and found.first.step == expected

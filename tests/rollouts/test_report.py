@@ -46,9 +46,7 @@ class _Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         found = dict(attrs)
-        self.loads += [
-            found[k] for k in ("src", "href", "xlink:href", "data", "poster", "action") if k in found
-        ]
+        self.loads += [found[k] for k in ("src", "href", "xlink:href", "data", "poster", "action") if k in found]
         self.ids += [found["id"]] if "id" in found else []
         if tag not in self.VOID:
             self.open.append(tag)
@@ -110,9 +108,7 @@ def test_the_page_says_what_the_audit_found(page):
     for row in found.rows:
         assert row.name.replace("_", " ") in words
     assert words.count("not enforced at runtime") == len(found.not_enforced) + 1
-    assert words.count("over budget") - words.count("over budget:") == sum(
-        not r.within_budget for r in found.rows
-    )
+    assert words.count("over budget") - words.count("over budget:") == sum(not r.within_budget for r in found.rows)
     assert run.header.robot.hash() in words and "palmar demo --seed 7" in words and "2.10 ms" in words
     assert "61.3" in words and "4.50" in words
 

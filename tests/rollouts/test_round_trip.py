@@ -91,9 +91,7 @@ def test_mcap_ros2_decodes_every_message(recorded):
     path, truth = recorded
     boxes, topics = [], set()
     with path.open("rb") as stream:
-        for _, channel, _, message in make_reader(
-            stream, decoder_factories=[DecoderFactory()]
-        ).iter_decoded_messages():
+        for _, channel, _, message in make_reader(stream, decoder_factories=[DecoderFactory()]).iter_decoded_messages():
             topics.add(channel.topic)
             if channel.topic == "/objects/box/pose":
                 boxes.append([message.pose.position.x, message.pose.orientation.w])

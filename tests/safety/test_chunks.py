@@ -18,9 +18,7 @@ def player(now=0.0, **config):
 
 
 def chunk(q, t, *, seq=1, received=0.0, joints=()):
-    return Chunk(
-        q=np.asarray(q, dtype=float), t=np.asarray(t, dtype=float), seq=seq, received=received, joints=joints
-    )
+    return Chunk(q=np.asarray(q, dtype=float), t=np.asarray(t, dtype=float), seq=seq, received=received, joints=joints)
 
 
 ROW = [0.1, 0.2, 0.3]
@@ -54,9 +52,7 @@ def test_the_newest_chunk_replaces_the_pending_one_from_the_present_reference():
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.tuples(st.floats(0.001, 0.03), st.floats(-0.2, 0.2), st.booleans()), min_size=5, max_size=40)
-)
+@given(st.lists(st.tuples(st.floats(0.001, 0.03), st.floats(-0.2, 0.2), st.booleans()), min_size=5, max_size=40))
 def test_the_reference_is_continuous_and_time_never_goes_back(steps):
     p, now, seq = player(jump=10.0), 0.0, 0
     before, _ = p.reference(0.0)

@@ -32,9 +32,7 @@ def test_distances_and_palm_equal_mujocos(model):
     for q in anywhere(model, 20):
         m, d = placed(model, q)
         own, table = kin.clearances(q)
-        theirs = [
-            mujoco.mj_geomDistance(m, d, m.geom(a).id, m.geom(b).id, 10.0, None) for a, b in model.pairs
-        ]
+        theirs = [mujoco.mj_geomDistance(m, d, m.geom(a).id, m.geom(b).id, 10.0, None) for a, b in model.pairs]
         plane = [
             mujoco.mj_geomDistance(m, d, m.geom(g).id, m.geom("table").id, 10.0, None)
             for g in model.table_geoms

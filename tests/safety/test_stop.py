@@ -78,9 +78,7 @@ def test_the_published_curve_alone_would_overrun_the_end(robot):
     limits, i = robot.limits, 2
     q, v, worst = 0.0, 0.0, 0.0
     for _ in range(3000):
-        curve = max(
-            0.0, np.sqrt(limits.curve_two_a[i] * max(0.0, limits.curve_q_up[i] - q)) - limits.curve_offset[i]
-        )
+        curve = max(0.0, np.sqrt(limits.curve_two_a[i] * max(0.0, limits.curve_q_up[i] - q)) - limits.curve_offset[i])
         x = np.clip((min(limits.v_max[i], curve) - v) / DT, -limits.a_max[i], limits.a_max[i])
         q, v = q + DT * v + 0.5 * DT * DT * x, v + DT * x
         worst = max(worst, q - limits.q_max[i])

@@ -109,9 +109,7 @@ def test_cost_is_seconds_of_violated_samples(robot, constraints):
     total, k = np.zeros(2), constraints.names.index("table_clearance")
     for _ in range(30):
         total += env.step(action).cost[:, k]
-    below = sum(
-        (m.clearance_table < constraints["table_clearance"].params["limit"]).sum(axis=0) for m in seen
-    )
+    below = sum((m.clearance_table < constraints["table_clearance"].params["limit"]).sum(axis=0) for m in seen)
     np.testing.assert_allclose(total, below * env.engine.dt, rtol=1e-5)
     assert below.max() > 0
 
@@ -144,9 +142,7 @@ def test_bad_actions_are_refused_and_nothing_moves(robot, constraints, bad):
 
 def test_single_environment_passes_gymnasiums_check(robot, constraints):
     check_env(SingleEnv(lift(robot, constraints, 1, nthread=1)), skip_render_check=True)
-    check_env(
-        SingleEnv(make_env(ReachTask(ReachConfig()), robot, constraints, num_envs=1)), skip_render_check=True
-    )
+    check_env(SingleEnv(make_env(ReachTask(ReachConfig()), robot, constraints, num_envs=1)), skip_render_check=True)
 
 
 def test_vector_environment_keeps_its_autoreset_contract(robot, constraints):
@@ -224,9 +220,7 @@ def test_a_selection_of_constraints_gives_only_those_channels(robot, constraints
 def test_mutating_one_limit_changes_the_training_cost(robot, constraints: ConstraintSet):
     row = constraints["table_clearance"]
     tight = replace(row, params={"limit": 1.0})
-    mutated = replace(
-        constraints, constraints=tuple(tight if c is row else c for c in constraints.constraints)
-    )
+    mutated = replace(constraints, constraints=tuple(tight if c is row else c for c in constraints.constraints))
     k = constraints.names.index("table_clearance")
     a, b = (roll(lift(robot, c, 2, seed=0), 2)[-1].cost[:, k] for c in (constraints, mutated))
     assert np.all(a == 0) and np.all(b > 0)

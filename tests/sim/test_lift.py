@@ -36,9 +36,7 @@ def test_every_tasks_own_instruction_grounds_to_its_target():
     assert [ground(task.instruction(k)) for k in range(len(BLOCKS))] == list(range(len(BLOCKS)))
 
 
-@pytest.mark.parametrize(
-    "bad", [{"friction": (0.0, 1.0)}, {"mass": (0.3, 0.1)}, {"hold": 0}, {"spacing": -1}]
-)
+@pytest.mark.parametrize("bad", [{"friction": (0.0, 1.0)}, {"mass": (0.3, 0.1)}, {"hold": 0}, {"spacing": -1}])
 def test_impossible_difficulty_is_refused(bad):
     with pytest.raises(ConfigError):
         LiftConfig(**bad)
@@ -93,9 +91,7 @@ def test_tracker_is_as_old_as_configured():
     clean = TrackerConfig(rate=15.0, noise=0.0, angle_noise=0.0, delay=0.06, dropout=0.0)
     age = feed(clean, 60)
     assert age.min() >= 0.06 and age.max() <= 0.06 + 1 / 15 + 2 * 0.05
-    assert (
-        feed(TrackerConfig(noise=0.0, angle_noise=0.0, delay=0.0, dropout=0.0, rate=1000.0), 60).max() < 1e-9
-    )
+    assert feed(TrackerConfig(noise=0.0, angle_noise=0.0, delay=0.0, dropout=0.0, rate=1000.0), 60).max() < 1e-9
 
 
 def test_tracker_noise_and_dropout_are_as_configured():

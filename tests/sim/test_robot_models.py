@@ -15,9 +15,7 @@ FILES = {
     "fr3": (ASSETS / "fr3" / "fr3.xml", REFERENCE / "franka_fr3_lite" / "fr3.xml"),
     "leap": (ASSETS / "leap" / "leap_right.xml", REFERENCE / "leap_hand_lite" / "right_hand.xml"),
 }
-needs_reference = pytest.mark.skipif(
-    not REFERENCE.is_dir(), reason="reference models are not in the repository"
-)
+needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason="reference models are not in the repository")
 
 # Modified DH of the FR3: a(i-1) [m], alpha(i-1) [rad], d(i) [m]; franka_description kinematics.yaml.
 DH_A = (0, 0, 0, 0.0825, -0.0825, 0, 0.088, 0)
