@@ -47,6 +47,11 @@ class PPOConfig:
     std: float = 0.5
     """First spread of the actions."""
     std_range: tuple[float, float] = (0.05, 1.0)
+    std_final: float = 1.0
+    """Largest spread once ``std_anneal`` is over: budgets are kept by what is *done*, noise included, so a
+    policy that explores as widely as at first can only keep them by staying away from everything."""
+    std_anneal: tuple[int, int] = (0, 0)
+    """Iterations between which the largest spread sinks linearly from ``std`` to ``std_final``; equal: never."""
     hidden: tuple[int, ...] = (256, 128)
     actor_gain: float = 0.01
     grad_norm: float = 1.0
@@ -79,7 +84,7 @@ class PPOConfig:
     """torch threads: two were 10x slower beside another busy process (learning.md)."""
 
     def __post_init__(self) -> None:
-        for name in ("lr_range", "std_range", "hidden"):
+        for name in ("lr_range", "std_range", "std_anneal", "hidden"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for name, accepted in (("algorithm", ALGORITHMS), ("cost_critic", COST_CRITICS)):
             if getattr(self, name) not in accepted:
@@ -105,11 +110,19 @@ class PPOConfig:
         if not self.hidden or not all(isinstance(n, int) and n > 0 for n in self.hidden):
             raise ConfigError(f"algo.hidden must be positive integers, got {self.hidden}")
 
+    def largest_std(self, iteration: int) -> float:
+        """Upper bound of the actor's spread at an iteration."""
+        begin, end = self.std_anneal
+        if begin == end or iteration < begin:
+            return self.std_range[1]
+        share = min((iteration - begin) / (end - begin), 1.0)
+        return max(self.std + share * (self.std_final - self.std), self.std_range[0])
+
     def _check_ranges(self) -> None:
         inf = math.inf
         ranges = {
             "gamma": (0, 1), "gae_lambda": (0, 1), "clip": (1e-9, 1), "lr": (1e-12, 1), "entropy": (0, inf),
-            "kl_target": (1e-12, inf), "kl_stop": (1, inf), "std": self.std_range, "actor_gain": (0, inf),
+            "kl_target": (1e-12, inf), "kl_stop": (1, inf), "std": self.std_range, "std_final": (1e-3, inf), "actor_gain": (0, inf),
             "grad_norm": (1e-12, inf), "budget_share": (1e-3, 1), "budget_floor": (1e-9, inf),
             "cost_floor": (1e-9, inf), "multiplier_p": (0, inf), "multiplier_i": (0, inf),
             "multiplier_max": (1e-9, inf),
@@ -118,6 +131,8 @@ class PPOConfig:
             low_high = getattr(self, name)
             if len(low_high) != 2 or not 0 < low_high[0] <= low_high[1] < inf:
                 raise ConfigError(f"algo.{name} must be two increasing positive numbers, got {low_high}")
+        if len(self.std_anneal) != 2 or not 0 <= self.std_anneal[0] <= self.std_anneal[1]:
+            raise ConfigError(f"algo.std_anneal must be two increasing iterations, got {self.std_anneal}")
         for name, (low, high) in ranges.items():
             _number(name, getattr(self, name), low, high)
         for name in ("penalties", "budgets"):

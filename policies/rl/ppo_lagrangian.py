@@ -215,7 +215,7 @@ def update(learner: Learner, rollout: Rollout) -> dict[str, float]:
             for net in (actor, learner.critic):
                 torch.nn.utils.clip_grad_norm_(net.parameters(), c.grad_norm)
             learner.optimizer.step()
-            actor.bound_std(*c.std_range)
+            actor.bound_std(c.std_range[0], c.largest_std(learner.iteration))
             log["kl"].append(kl)
             log["clipped"].append(((ratio - 1).abs() > c.clip).float().mean().item())
             log["loss/policy"].append(policy_loss.item())
