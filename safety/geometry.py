@@ -232,27 +232,28 @@ def table_row(tree, i, ends, axis, anchor, row, n):
 @njit(cache=True, nogil=True)
 def _pose_clearances(xpos, xmat, half, radius, pairs, table, near, own, low):
     ends = np.empty((2, 3, 3))
-    for w in range(xpos.shape[0]):
-        best = near
-        for i in range(len(pairs)):
-            a, b = pairs[i, 0], pairs[i, 1]
-            reach = half[a] + half[b] + radius[a] + radius[b] + best
-            x = xpos[w, a, 0] - xpos[w, b, 0]
-            y = xpos[w, a, 1] - xpos[w, b, 1]
-            z = xpos[w, a, 2] - xpos[w, b, 2]
-            if x * x + y * y + z * z >= reach * reach:
-                continue
-            for k in range(3):
-                ua, ub = half[a] * xmat[w, a, 3 * k + 2], half[b] * xmat[w, b, 3 * k + 2]
-                ends[0, 0, k], ends[0, 1, k] = xpos[w, a, k] - ua, xpos[w, a, k] + ua
-                ends[1, 0, k], ends[1, 1, k] = xpos[w, b, k] - ub, xpos[w, b, k] + ub
-            best = min(best, segment_distance(ends, 0, 1)[0] - radius[a] - radius[b])
-        own[w] = best
-        height = np.inf
-        for i in range(len(table)):
-            g = table[i]
-            height = min(height, xpos[w, g, 2] - half[g] * abs(xmat[w, g, 8]) - radius[g])
-        low[w] = height
+    for v in range(xpos.shape[0]):
+        for w in range(xpos.shape[1]):
+            best = near
+            for i in range(len(pairs)):
+                a, b = pairs[i, 0], pairs[i, 1]
+                reach = half[a] + half[b] + radius[a] + radius[b] + best
+                x = xpos[v, w, a, 0] - xpos[v, w, b, 0]
+                y = xpos[v, w, a, 1] - xpos[v, w, b, 1]
+                z = xpos[v, w, a, 2] - xpos[v, w, b, 2]
+                if x * x + y * y + z * z >= reach * reach:
+                    continue
+                for k in range(3):
+                    ua, ub = half[a] * xmat[v, w, a, 3 * k + 2], half[b] * xmat[v, w, b, 3 * k + 2]
+                    ends[0, 0, k], ends[0, 1, k] = xpos[v, w, a, k] - ua, xpos[v, w, a, k] + ua
+                    ends[1, 0, k], ends[1, 1, k] = xpos[v, w, b, k] - ub, xpos[v, w, b, k] + ub
+                best = min(best, segment_distance(ends, 0, 1)[0] - radius[a] - radius[b])
+            own[v, w] = best
+            height = np.inf
+            for i in range(len(table)):
+                g = table[i]
+                height = min(height, xpos[v, w, g, 2] - half[g] * abs(xmat[v, w, g, 8]) - radius[g])
+            low[v, w] = height
 
 
 @dataclass(frozen=True)
@@ -282,8 +283,10 @@ class PoseGeometry:
             raise ConfigError(
                 f"geom_xpos {geom_xpos.shape}, geom_xmat {geom_xmat.shape}; need (*B, {g}, 3), (*B, {g}, 9)"
             )
-        x, m = geom_xpos.reshape(-1, g, 3), geom_xmat.reshape(-1, g, 9)
-        own, low = np.empty(len(x)), np.empty(len(x))
+        x, m = geom_xpos, geom_xmat
+        if len(lead) != 2:  # two leading dimensions are read where they lie, a slice of a record included
+            x, m = x.reshape(1, -1, g, 3), m.reshape(1, -1, g, 9)
+        own, low = np.empty(x.shape[:2]), np.empty(x.shape[:2])
         _pose_clearances(x, m, self.half, self.radius, self.pairs, self.table, FAR, own, low)
         return own.reshape(lead), low.reshape(lead)
 

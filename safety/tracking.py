@@ -50,9 +50,9 @@ def box_limited(x: Array, previous: Array, q: Array, qd: Array, *, limits: Limit
     xp = namespace(x)
     a, j = (xp.asarray(getattr(limits, k), dtype=x.dtype, device=x.device) for k in ("a_max", "j_max"))
     downwards, upwards = speed_limit(q, limits)
-    x = xp.clip(x, (-0.9 * downwards - qd) / dt, (0.9 * upwards - qd) / dt)
-    x = xp.clip(x, previous - j * dt, previous + j * dt)
-    return xp.clip(x, -a, a)
+    x = xp.minimum(xp.maximum(x, (-0.9 * downwards - qd) / dt), (0.9 * upwards - qd) / dt)
+    x = xp.minimum(xp.maximum(x, previous - j * dt), previous + j * dt)
+    return xp.minimum(xp.maximum(x, -a), a)
 
 
 def integrate(q: Array, qd: Array, x: Array, *, dt: float) -> tuple[Array, Array]:

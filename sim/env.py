@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import mujoco
@@ -9,7 +12,7 @@ import numpy as np
 
 from palmar.safety import tracking
 from palmar.safety.constraints import ConstraintSet
-from palmar.safety.geometry import FAR, Kinematics
+from palmar.safety.geometry import FAR, Kinematics, PoseGeometry
 from palmar.safety.robot import RobotModel
 from palmar.safety.types import CommandRefused, Measurement
 from palmar.sim import scene
@@ -18,6 +21,8 @@ from palmar.sim.interface import Step
 from palmar.sim.latency import Tracker
 
 Array = np.ndarray
+THREADS = min(4, os.cpu_count() or 1)
+"""Threads that share out clearances."""
 
 
 class VectorEnv:
@@ -201,8 +206,7 @@ def clearance_routine(robot: RobotModel, model: mujoco.MjModel) -> Clearance:
     kinematics = Kinematics.from_model(robot)
     columns = [model.geom(g).name for g in range(model.ngeom)]
     if all(g in columns for g in kinematics.geoms):
-        geometry = kinematics.batch(columns)
-        return lambda q, xpos, xmat: geometry.clearances(xpos, xmat)
+        return partial(_from_poses, kinematics.batch(columns), ThreadPoolExecutor(THREADS))
 
     def from_joints(q: Array, xpos: Array, xmat: Array) -> tuple[Array, Array]:
         rows = [kinematics.clearances(row, near=FAR) for row in q.reshape(-1, q.shape[-1])]
@@ -210,6 +214,16 @@ def clearance_routine(robot: RobotModel, model: mujoco.MjModel) -> Clearance:
         return np.minimum(own, FAR), table
 
     return from_joints
+
+
+def _from_poses(geometry: PoseGeometry, pool: Executor, q: Array, xpos: Array, xmat: Array) -> tuple[Array, Array]:
+    """Clearances of recorded poses; many are shared out over threads (the kernel holds no lock)."""
+    xmat = xmat.reshape(*xmat.shape[:-2], -1, 9)
+    if xpos.ndim < 3 or len(xpos) < 2 * THREADS:
+        return geometry.clearances(xpos, xmat)
+    parts = pool.map(geometry.clearances, np.array_split(xpos, THREADS), np.array_split(xmat, THREADS))
+    own, table = zip(*parts, strict=True)
+    return np.concatenate(own), np.concatenate(table)
 
 
 def make_env(

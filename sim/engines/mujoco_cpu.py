@@ -22,6 +22,9 @@ POSES, FORCES = ("xpos", "geom_xpos", "geom_xmat"), ("sensordata", "actuator_for
 Clearance = Callable[[Array, Array, Array], tuple[Array, Array]]
 """Joint positions (*B, n), geom positions (*B, g, 3) and matrices (*B, g, 9) to self and table clearance [m], (*B,)."""
 
+Geometry = tuple[Array, Array, Array]
+"""Self clearance, table clearance and palm position: (*B,), (*B,), (*B, 3) [m]."""
+
 
 class MujocoEngine:
     """B copies of one compiled scene.
@@ -91,7 +94,11 @@ class MujocoEngine:
         """The measurement of the current state, (B, ...)."""
         self.batch.forward()
         now = {name: self.batch.bind(name) for name in ("qpos", "qvel", *POSES, *FORCES)}
-        return self._measurement(self.batch.time.copy(), now, self._sent)
+        geometry = None
+        if self._clearance:
+            own, table = self._clearance(self.q, now["geom_xpos"], now["geom_xmat"])
+            geometry = own, table, now["xpos"][:, self._palm].copy()
+        return self._measurement(self.batch.time.copy(), now, self._sent, geometry)
 
     def advance(self, u: Array, ud: Array, udd: Array, uddd: Array) -> Measurement:
         """Send commands at S physics steps, (S, B, n) each; the S measurements after them, (S, B, ...)."""
@@ -102,32 +109,36 @@ class MujocoEngine:
         record = ("qpos", "qvel", *FORCES, *(POSES if self._clearance else ()))
         out = self.batch.rollout(steps, control=ctrl, record=record)
         self._sent = [u[-1], ud[-1], udd[-1], uddd[-1]]
-        first = {k: np.swapaxes(v, 0, 1) for k, v in out.items()}
-        if self._clearance:
-            self.batch.forward(stage=mujoco.mjtStage.mjSTAGE_POS)
-            for k in POSES:
-                first[k] = np.concatenate([first[k][1:], self.batch.bind(k)[None]])
+        of = {k: np.swapaxes(out[k], 0, 1) for k in ("qpos", "qvel", *FORCES)}
         t = start + self.dt * np.arange(1, steps + 1)[:, None]
-        return self._measurement(t, first, (u, ud, udd, uddd))
+        return self._measurement(t, of, (u, ud, udd, uddd), self._interval_geometry(out) if self._clearance else None)
+
+    def _interval_geometry(self, out: Mapping[str, Array]) -> Geometry:
+        """Clearances and palm after each step: poses recorded by the next one, the last by one more pass."""
+        assert self._clearance is not None
+        q = out["qpos"][..., self._qadr]
+        later = self._clearance(q[:, :-1], out["geom_xpos"][:, 1:], out["geom_xmat"][:, 1:])
+        self.batch.forward(stage=mujoco.mjtStage.mjSTAGE_POS)
+        last = self._clearance(q[:, -1], self.batch.geom_xpos, self.batch.geom_xmat)
+        own, table = (np.concatenate([a.T, b[None]]) for a, b in zip(later, last, strict=True))
+        palm = np.concatenate([out["xpos"][:, 1:, self._palm].swapaxes(0, 1), self.batch.xpos[None, :, self._palm]])
+        return own, table, palm
 
     def _object_poses(self, qpos: Array) -> tuple[Array, Array]:
         i = self._obj[:, None]
         return qpos[..., i + np.arange(3)], qpos[..., i + np.arange(3, 7)]
 
-    def _measurement(self, t: Array, of: Mapping[str, Array], sent: Sequence[Array]) -> Measurement:
+    def _measurement(
+        self, t: Array, of: Mapping[str, Array], sent: Sequence[Array], geometry: Geometry | None
+    ) -> Measurement:
         """Fill a measurement from fields of MjData with leading dimensions like t."""
         position, quaternion = self._object_poses(of["qpos"])
-        q = of["qpos"][..., self._qadr]
-        if self._clearance and "geom_xpos" in of:
-            own, table = self._clearance(q, of["geom_xpos"], of["geom_xmat"].reshape(*t.shape, -1, 9))
-            palm = of["xpos"][..., self._palm, :]
-        else:
-            own = table = np.full(t.shape, np.inf)
-            palm = np.full((*t.shape, 3), np.nan)
+        far = np.full(t.shape, np.inf)
+        own, table, palm = geometry or (far, far, np.full((*t.shape, 3), np.nan))
         force = of["sensordata"][..., self._force[:, None] + np.arange(3)]
         return Measurement(
             t=t,
-            q=q,
+            q=of["qpos"][..., self._qadr],
             qd=of["qvel"][..., self._vadr],
             tau=of["actuator_force"][..., self._act],
             u=sent[0],
