@@ -102,9 +102,7 @@ def audit(rollout: Rollout, constraints: ConstraintSet, clearance: Clearance) ->
     dt = rollout.header.control_dt
     cost = np.asarray(constraints.over(samples, constraints.start(samples.at(0)), dt=dt).cost)
     margin = margins_of(samples, constraints)
-    rows = [
-        _row(c, samples.t, margin[:, k], float(cost[k]), dt) for k, c in enumerate(constraints.constraints)
-    ]
+    rows = [_row(c, samples.t, margin[:, k], float(cost[k]), dt) for k, c in enumerate(constraints.constraints)]
     return Audit(
         t=samples.t,
         dt=dt,

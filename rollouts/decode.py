@@ -47,9 +47,7 @@ def columns(header: RolloutHeader, messages: Mapping[str, Messages]) -> dict[str
             _field(joints, "effort", n),
         ),
         "intended": Intended(_times(header, messages, schema.INTENDED), _field(wanted, "position", n)),
-        "command": Commands(
-            t_sent, _field(sent, "position", n), _field(sent, "velocity", n), rest[:, :n], rest[:, n:]
-        ),
+        "command": Commands(t_sent, _field(sent, "position", n), _field(sent, "velocity", n), rest[:, :n], rest[:, n:]),
         "chunks": _chunks(header, messages.get(schema.CHUNK, ())),
         "objects": {name: _poses(header, messages, name) for name in header.objects},
         "verdicts": _verdicts(header, messages, k, events),
@@ -120,9 +118,7 @@ def _poses(header: RolloutHeader, messages: Mapping[str, Messages], name: str) -
     topic = schema.object_topic(name)
     poses = [m.pose for m in _get(messages, topic)]
     position = [np.array([p.position.x, p.position.y, p.position.z]) for p in poses]
-    quaternion = [
-        np.array([p.orientation.w, p.orientation.x, p.orientation.y, p.orientation.z]) for p in poses
-    ]
+    quaternion = [np.array([p.orientation.w, p.orientation.x, p.orientation.y, p.orientation.z]) for p in poses]
     return Poses(_times(header, messages, topic), _stack(topic, position, 3), _stack(topic, quaternion, 4))
 
 
@@ -136,9 +132,7 @@ def _events(header: RolloutHeader, rows: Messages) -> tuple[Event, ...]:
     return tuple(out)
 
 
-def _verdicts(
-    header: RolloutHeader, messages: Mapping[str, Messages], k: int, events: tuple[Event, ...]
-) -> Verdicts:
+def _verdicts(header: RolloutHeader, messages: Mapping[str, Messages], k: int, events: tuple[Event, ...]) -> Verdicts:
     head = schema.VERDICT_HEAD
     table = _table(messages, schema.VERDICT, head + 2 * k)
     t = _times(header, messages, schema.VERDICT)

@@ -61,9 +61,7 @@ def to_rerun(rollout: Rollout, audit: Audit | None = None, *, save: Path | None 
     for event in rollout.events:
         stream.set_time("run", duration=event.t - t0)
         state = event.values.get("state", "")
-        stream.log(
-            "events", rr.TextLog(f"{event.name} {state} {event.detail}".strip(), level=_level(event.level))
-        )
+        stream.log("events", rr.TextLog(f"{event.name} {state} {event.detail}".strip(), level=_level(event.level)))
     stream.flush()
 
 

@@ -88,9 +88,7 @@ def _count(found: _Records) -> int:
 
 def _take(found: _Records, record: Any) -> None:
     if isinstance(record, Message):
-        found.messages[found.topics[record.channel_id]].append(
-            (record.log_time, record.sequence, record.data)
-        )
+        found.messages[found.topics[record.channel_id]].append((record.log_time, record.sequence, record.data))
     elif isinstance(record, Schema):
         found.kinds[record.id] = record.name
     elif isinstance(record, Channel):

@@ -86,9 +86,7 @@ class RolloutWriter:
         self._flusher.join()
         with self._lock:
             self._writer.flush()
-            self._writer.add_metadata(
-                schema.RESULT, {key: json.dumps(value) for key, value in self._result.items()}
-            )
+            self._writer.add_metadata(schema.RESULT, {key: json.dumps(value) for key, value in self._result.items()})
             self._writer.finish()
             self._stream.close()
 
@@ -159,9 +157,7 @@ class RolloutWriter:
     def state(self, steps: int, qpos: Array, qvel: Array) -> None:
         """Physics state *after* ``steps`` steps, (nq,) and (nv,): what a replay is compared with."""
         row = np.concatenate([[float(steps)], qpos, qvel]).astype(np.float64)
-        self._numbers(
-            schema.STATE, self._at(steps), row, (("step", 1), ("qpos", len(qpos)), ("qvel", len(qvel)))
-        )
+        self._numbers(schema.STATE, self._at(steps), row, (("step", 1), ("qpos", len(qpos)), ("qvel", len(qvel))))
 
     def contact(self, t: float, forces: Array) -> None:
         """Force of each of CONTACT_PAIRS [N], (p,)."""

@@ -146,9 +146,7 @@ def replay(rollout: Rollout, make_engine: Callable[[Rollout], Resimulator]) -> R
     steps = rollout.physics.step
     if not len(steps) or not np.array_equal(steps, np.arange(len(steps))):
         wrong = steps[np.flatnonzero(steps != np.arange(len(steps)))[:1]].tolist()
-        raise RolloutRefused(
-            f"{at}: physics steps must be 0, 1, 2, ...; {len(steps)} of them, wrong at {wrong}"
-        )
+        raise RolloutRefused(f"{at}: physics steps must be 0, 1, 2, ...; {len(steps)} of them, wrong at {wrong}")
     if not len(rollout.states.step):
         raise RolloutRefused(f"{at}: no recorded physics states to compare with")
     engine = make_engine(rollout)
@@ -161,8 +159,7 @@ def replay(rollout: Rollout, make_engine: Callable[[Rollout], Resimulator]) -> R
         largest=largest,
         engine_recorded=f"{header.engine} {header.versions.get(header.engine, '')}".strip(),
         engine_used=engine.version,
-        model_differs=bool(header.model_hash and engine.model_hash)
-        and header.model_hash != engine.model_hash,
+        model_differs=bool(header.model_hash and engine.model_hash) and header.model_hash != engine.model_hash,
     )
 
 

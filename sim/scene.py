@@ -178,6 +178,7 @@ def compose(blocks: Sequence[Block] = ()) -> tuple[mujoco.MjModel, str]:
     spec = robot_spec()
     add_blocks(spec, blocks)
     add_contact_sensors(spec)
+    _camera(spec, "report", eye=(1.12, -0.52, 0.42), target=(0.42, 0.0, 0.16))
     spec.compile()
     xml = spec.to_xml()  # numbers are printed: the model of the text is not bit-equal to the spec's
     return mujoco.MjModel.from_xml_string(xml), xml

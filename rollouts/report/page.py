@@ -17,9 +17,7 @@ from palmar.rollouts.rollout import Rollout
 from palmar.safety.types import ConfigError
 
 # Nothing may be loaded from anywhere, whatever a rollout's texts contain.
-POLICY = "; ".join(
-    ("default-src 'none'", "style-src 'unsafe-inline'", "script-src 'unsafe-inline'", "media-src data:")
-)
+POLICY = "; ".join(("default-src 'none'", "style-src 'unsafe-inline'", "script-src 'unsafe-inline'", "media-src data:"))
 SCRIPT = """
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button.seek");
@@ -150,21 +148,16 @@ def _comparisons(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     if not tables:
         return ""
     cards = [
-        f'<div class="card"><h3>{escape(title)}</h3>{parts.comparison(rows)}</div>'
-        for title, rows in tables.items()
+        f'<div class="card"><h3>{escape(title)}</h3>{parts.comparison(rows)}</div>' for title, rows in tables.items()
     ]
     return "<h2>Comparisons</h2>" + "".join(cards)
 
 
-def _section(
-    i: int, rollout: Rollout, audit: Audit, replay: Replay | None, film: Video, *, alone: bool
-) -> str:
+def _section(i: int, rollout: Rollout, audit: Audit, replay: Replay | None, film: Video, *, alone: bool) -> str:
     key = f"run{i}"
     intro = ""
     if not alone:
-        intro = (
-            f'<h2 id="{key}">{escape(rollout.path.stem)}</h2><p>{escape(run.sentence(rollout, audit))}</p>'
-        )
+        intro = f'<h2 id="{key}">{escape(rollout.path.stem)}</h2><p>{escape(run.sentence(rollout, audit))}</p>'
         intro += parts.tiles(run.tiles(rollout, audit))
     size = "h2" if alone else "h3"
     return (

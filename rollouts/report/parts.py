@@ -56,9 +56,7 @@ def table(heads: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]]) -> st
     """A table; ``heads`` are (text, class), cells are HTML already."""
     top = "".join(f'<th class="{c}" scope="col">{escape(h)}</th>' for h, c in heads)
     body = "".join(
-        "<tr>"
-        + "".join(f'<td class="{c}">{cell}</td>' for cell, (_, c) in zip(row, heads, strict=True))
-        + "</tr>"
+        "<tr>" + "".join(f'<td class="{c}">{cell}</td>' for cell, (_, c) in zip(row, heads, strict=True)) + "</tr>"
         for row in rows
     )
     return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -69,9 +69,7 @@ def tiles(rollout: Rollout, audit: Audit) -> list[str]:
     if rollout.verdicts.compute_s.any():
         p50, p99 = np.quantile(rollout.verdicts.compute_s, [0.5, 0.99])
         most = parts.seconds(float(rollout.verdicts.compute_s.max()))
-        out.append(
-            parts.tile("Filter tick, p99", parts.seconds(p99), f"median {parts.seconds(p50)}, largest {most}")
-        )
+        out.append(parts.tile("Filter tick, p99", parts.seconds(p99), f"median {parts.seconds(p50)}, largest {most}"))
     count = len(audit.violated)
     names = ", ".join(n.replace("_", " ") for n in audit.violated)
     value = f"{count} of {len(audit.rows)}"
@@ -85,9 +83,7 @@ def tiles(rollout: Rollout, audit: Audit) -> list[str]:
 
 
 def _outcome(rollout: Rollout) -> tuple[str, str, str]:
-    word, tone = {True: ("Success", "good"), False: ("Failure", "bad"), None: ("Not judged", "warn")}[
-        rollout.success
-    ]
+    word, tone = {True: ("Success", "good"), False: ("Failure", "bad"), None: ("Not judged", "warn")}[rollout.success]
     return word, f"{parts.seconds(rollout.duration)} recorded", tone
 
 
@@ -197,9 +193,7 @@ def figures(rollout: Rollout, audit: Audit, key: str) -> str:
                 "Contact forces",
                 "Of the named pairs, with the limits of the constraint file.",
             ),
-            parts.figure(
-                plots.heights(rollout, f"{key}-heights"), "Objects", "Height of each object's centre."
-            ),
+            parts.figure(plots.heights(rollout, f"{key}-heights"), "Objects", "Height of each object's centre."),
         )
     )
 
