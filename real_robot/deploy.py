@@ -282,6 +282,7 @@ class _Outcome:
     reason: str
     seconds: float
     tracker_error: float
+    intervention: float
 
 
 def _watch(
@@ -295,21 +296,26 @@ def _watch(
 ) -> _Outcome:
     """Wait for success by the twin's truth, the end of the time, or a stop."""
     begin, success, errors, seen = time.monotonic(), Success(target), [], None
-    while (used := time.monotonic() - begin) < timeout:
+    reason = "timeout"
+    while reason == "timeout" and (used := time.monotonic() - begin) < timeout:
         children.check()
         truth, tracked = maps["twin"].blocks["truth"].read(), maps["twin"].blocks["objects"].read()
         state = maps["control"].blocks["state"].read()
         if tracked is not None and seen != bytes(tracked["seq"]):
             seen = bytes(tracked["seq"])
             errors.append(np.sum((tracked["position"] - truth["position"]) ** 2, axis=-1).mean())
+        name, why = STATES[int(state["state"])].value, state["reason"].decode()
         if success.update(float(truth["t"]), truth["position"], truth["start"]):
-            return _Outcome(True, "success", used, float(np.sqrt(np.mean(errors))))
-        name, reason = STATES[int(state["state"])].value, state["reason"].decode()
-        if name == "latched":
-            return _Outcome(False, f"stopped: {reason}", used, float(np.sqrt(np.mean(errors or [np.nan]))))
-        say(f"{name} {reason}".strip(), used / timeout)
-        time.sleep(0.02)
-    return _Outcome(False, "timeout", timeout, float(np.sqrt(np.mean(errors or [np.nan]))))
+            reason = "success"
+        elif name == "latched":
+            reason = f"stopped: {why}"
+        else:
+            say(f"{name} {why}".strip(), used / timeout)
+            time.sleep(0.02)
+    # Read now: from here on the policy is taken away, which is no intervention of the filter.
+    intervention = float(maps["control"].blocks["state"].read()["intervention_s"])
+    error = float(np.sqrt(np.mean(errors or [np.nan])))
+    return _Outcome(reason == "success", reason, time.monotonic() - begin, error, intervention)
 
 
 def _wind_down(run: RunConfig, target: int, children: Processes, outcome: _Outcome) -> DeployResult:
@@ -327,7 +333,8 @@ def _wind_down(run: RunConfig, target: int, children: Processes, outcome: _Outco
         tracker_error_mm=1e3 * outcome.tracker_error,
         rollout=str(folder / "rollout.mcap") if recorded else "",
         run_dir=run.run_dir,
-        **{k: control[k] for k in DeployResult.__dataclass_fields__ if k in control},
+        **{k: control[k] for k in DeployResult.__dataclass_fields__ if k in control}
+        | {"intervention_s": outcome.intervention},
     )
     (folder / "result.json").write_text(json.dumps(asdict(result), indent=1))
     children.stop("recorder")
