@@ -282,7 +282,7 @@ def _realtime() -> str:
 
 def _loop(seconds: float, begin: float, work: bool, pipe: Any) -> None:
     """A 1 kHz loop; sends (scheduled, woke, finished) of every period [s], (N, 3), and the scheduler."""
-    tick = None
+    tick: Callable[[int], None] | None = None
     if work:
         robot, constraints = _load()
         filter_, adversary = make_filter(robot, constraints), Adversary(robot, np.random.default_rng(1))
@@ -290,12 +290,14 @@ def _loop(seconds: float, begin: float, work: bool, pipe: Any) -> None:
         zero = np.zeros(robot.n)
         offset = time.monotonic()
 
-        def tick(k: int) -> None:
+        def filter_tick(k: int) -> None:
             now = time.monotonic() - offset
             chunk = adversary.chunk(k, now, filter_.u)
             if chunk is not None:
                 filter_.offer(chunk)
             filter_.tick(Reading(now, k + 1, filter_.u, filter_.ud, zero), now)
+
+        tick = filter_tick
 
     pipe.send("ready")
     begin = pipe.recv()

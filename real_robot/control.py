@@ -216,7 +216,7 @@ class Control:
         np.fmin(self._worst, ring["margins"], out=self._worst)
         self._ring.push()
         block = self.blocks["state"].record
-        for name in ring.dtype.names:
+        for name in ring.dtype.names or ():
             block[name] = ring[name]
         block["beat"], block["ready"], block["realtime"] = self._index, 1, realtime.is_realtime()
         block["missed"], block["late_max"], block["chunks"] = self._missed, self._late_max, self._chunks

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -301,6 +302,8 @@ def _watch(
         children.check()
         truth, tracked = maps["twin"].blocks["truth"].read(), maps["twin"].blocks["objects"].read()
         state = maps["control"].blocks["state"].read()
+        # The start-up waited for the control process, which needs a running twin.
+        assert truth is not None and state is not None
         if tracked is not None and seen != bytes(tracked["seq"]):
             seen = bytes(tracked["seq"])
             errors.append(np.sum((tracked["position"] - truth["position"]) ** 2, axis=-1).mean())
@@ -313,9 +316,10 @@ def _watch(
             say(f"{name} {why}".strip(), used / timeout)
             time.sleep(0.02)
     # Read now: from here on the policy is taken away, which is no intervention of the filter.
-    intervention = float(maps["control"].blocks["state"].read()["intervention_s"])
+    last = maps["control"].blocks["state"].read()
+    assert last is not None
     error = float(np.sqrt(np.mean(errors or [np.nan])))
-    return _Outcome(reason == "success", reason, time.monotonic() - begin, error, intervention)
+    return _Outcome(reason == "success", reason, time.monotonic() - begin, error, float(last["intervention_s"]))
 
 
 def _wind_down(run: RunConfig, target: int, children: Processes, outcome: _Outcome) -> DeployResult:
@@ -325,6 +329,8 @@ def _wind_down(run: RunConfig, target: int, children: Processes, outcome: _Outco
     for name in ("policy", "bridge", "control", "twin"):
         children.stop(name)
     control = json.loads((folder / "control.json").read_text())
+    measured: dict[str, Any] = {k: control[k] for k in DeployResult.__dataclass_fields__ if k in control}
+    measured["intervention_s"] = outcome.intervention
     result = DeployResult(
         success=outcome.success,
         reason=outcome.reason,
@@ -333,8 +339,7 @@ def _wind_down(run: RunConfig, target: int, children: Processes, outcome: _Outco
         tracker_error_mm=1e3 * outcome.tracker_error,
         rollout=str(folder / "rollout.mcap") if recorded else "",
         run_dir=run.run_dir,
-        **{k: control[k] for k in DeployResult.__dataclass_fields__ if k in control}
-        | {"intervention_s": outcome.intervention},
+        **measured,
     )
     (folder / "result.json").write_text(json.dumps(asdict(result), indent=1))
     children.stop("recorder")

@@ -132,6 +132,8 @@ class Recorder:
             c = block.read()
         except shared.TornRead:
             return
+        if c is None:  # never written
+            return
         self._chunk_version, h = block.version, int(c["count"])
         if h:
             self.writer.chunk(Chunk(q=c["q"][:h], t=c["t"][:h], seq=int(c["seq"]), received=float(c["received"])))

@@ -226,8 +226,8 @@ def describe(path: Path) -> Description:
     text = head[_HEADER.size : _HEADER.size + length]
     if zlib.crc32(text) != crc:
         raise SharedMemoryError(f"{path}: description damaged (CRC {zlib.crc32(text)}, header says {crc})")
-    raw = json.loads(text)
-    return Description(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()})
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(text).items()}
+    return Description(**fields)
 
 
 def owner(path: Path) -> int:

@@ -72,11 +72,30 @@ class FilterConfig:
 class Reading(Protocol):
     """What a tick needs of a driver's state; ``palmar.sim.interface.RobotState`` is one."""
 
-    t: float
-    seq: int
-    q: Array
-    qd: Array
-    tau: Array
+    @property
+    def t(self) -> float:
+        """Monotonic time of the reading [s]."""
+        ...
+
+    @property
+    def seq(self) -> int:
+        """Counts readings; a repeated number is a repeated reading."""
+        ...
+
+    @property
+    def q(self) -> Array:
+        """[rad], (n,)."""
+        ...
+
+    @property
+    def qd(self) -> Array:
+        """[rad/s], (n,)."""
+        ...
+
+    @property
+    def tau(self) -> Array:
+        """[N m], (n,)."""
+        ...
 
 
 class Reflex(Protocol):

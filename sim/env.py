@@ -189,10 +189,10 @@ class VectorEnv:
         if not self.task.blocks:
             return
         if c.friction is not None:
-            friction, mu = batch.expand("geom_friction"), self.rng.uniform(*c.friction, b)
+            friction, mu = batch.expand("geom_friction"), self.rng.uniform(c.friction[0], c.friction[1], b)
             for name in (*self.robot.tip_geoms, *(f"{o.name}_geom" for o in self.task.blocks)):
                 friction[:, model.geom(name).id, 0] = mu
-        mass = self.rng.uniform(*c.mass, (b, len(self.task.blocks)))
+        mass = self.rng.uniform(c.mass[0], c.mass[1], (b, len(self.task.blocks)))
         body_mass, inertia = batch.expand("body_mass"), batch.expand("body_inertia")
         for m, block in enumerate(self.task.blocks):
             body = model.body(block.name).id

@@ -73,7 +73,7 @@ class BatchEnv(VectorEnv):
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
         """One control step; ``final_obs`` holds the terminal observations where ``_final_obs`` is true."""
         s = self.env.step(actions)
-        done = s.terminated | s.truncated
+        done = np.logical_or(s.terminated, s.truncated)
         info: dict[str, Any] = {
             "cost": s.cost.sum(axis=1),
             "costs": {n: s.cost[:, k] for k, n in enumerate(self.env.constraint_names)},

@@ -122,7 +122,8 @@ class PPOConfig:
         inf = math.inf
         ranges = {
             "gamma": (0, 1), "gae_lambda": (0, 1), "clip": (1e-9, 1), "lr": (1e-12, 1), "entropy": (0, inf),
-            "kl_target": (1e-12, inf), "kl_stop": (1, inf), "std": self.std_range, "std_final": (1e-3, inf), "actor_gain": (0, inf),
+            "kl_target": (1e-12, inf), "kl_stop": (1, inf), "std": self.std_range, "std_final": (1e-3, inf),
+            "actor_gain": (0, inf),
             "grad_norm": (1e-12, inf), "budget_share": (1e-3, 1), "budget_floor": (1e-9, inf),
             "cost_floor": (1e-9, inf), "multiplier_p": (0, inf), "multiplier_i": (0, inf),
             "multiplier_max": (1e-9, inf),

@@ -155,12 +155,12 @@ class PolicyNode(LifecycleNode):
         try:
             if names != self._columns[0]:
                 self._columns = (names, trajectory.columns(names, self.robot.joints))
-            rows = [np.array(getattr(message, k))[self._columns[1]] for k in ("position", "velocity")]
+            q, qd = (np.array(getattr(message, k))[self._columns[1]] for k in ("position", "velocity"))
         except (CommandRefused, IndexError) as error:
             self.get_logger().error(f"joint state ignored: {error}", throttle_duration_sec=1.0)
             return
-        if np.isfinite(rows).all():
-            self._joints = (time.monotonic(), *rows)
+        if np.isfinite([q, qd]).all():
+            self._joints = (time.monotonic(), q, qd)
 
     def _on_pose(self, k: int) -> Any:
         def handle(message: PoseStamped) -> None:

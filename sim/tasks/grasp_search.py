@@ -108,7 +108,9 @@ def search(robot: RobotModel, *, tries: int, seed: int) -> list[dict]:
     """Grasps found, best first: palm pose in the block frame, and hand joints open, touching and closed."""
     pinch, rng, found = Pinch(robot), np.random.default_rng(seed), []
     for _ in range(tries):
-        pose0 = np.concatenate([Rotation.random(random_state=int(rng.integers(1 << 31))).as_rotvec(), [0, 0, 0.12]])
+        # SciPy renames this argument to rng in a decorator and accepts both; rng would draw other rotations.
+        turn = Rotation.random(random_state=int(rng.integers(1 << 31)))  # pyright: ignore[reportCallIssue]
+        pose0 = np.concatenate([turn.as_rotvec(), [0, 0, 0.12]])
         q0 = rng.uniform(pinch.low, pinch.high)
         x0 = np.concatenate([pose0, np.clip(q0, pinch.low, pinch.high)])
         fit = least_squares(lambda x: pinch.residuals(x[:6], x[6:], 0.0), x0, max_nfev=60, loss="linear")

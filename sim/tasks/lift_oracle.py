@@ -6,6 +6,7 @@ Both see only the deployed observation.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,8 @@ class LiftOracle:
         action[:, 3] = np.where(phase < 2, (yaw - see["yaw_target"][:, 0]) / YAW_STEP, 0.0)
         action[:, 4:] = np.where((phase >= 2)[:, None], 1.0, -1.0)
         error = np.linalg.norm(want - palm, axis=1)
-        ready = np.choose(phase, [error < 0.02, error < 0.006, since >= CLOSING_STEPS, False])
+        done: list[Any] = [error < 0.02, error < 0.006, since >= CLOSING_STEPS, False]
+        ready = np.choose(phase, done)
         patience = np.choose(phase, [30, 25, 99, 999])
         ready |= since > patience
         action = np.clip(action, -1, 1)
