@@ -110,7 +110,7 @@ class RolloutWriter:
     def chunk(self, chunk: Chunk) -> None:
         """A chunk as it was received, accepted or not; times are kept to the nanosecond."""
         start = float(chunk.t[0])
-        points = [
+        points: list[Any] = [
             self._types["trajectory_msgs/msg/JointTrajectoryPoint"](
                 self._row(q, len(q), "chunk"), *([np.zeros(0)] * 3), self._duration(float(t) - start)
             )
@@ -168,7 +168,7 @@ class RolloutWriter:
         """Something worth reading later; level ``ok``, ``warn`` or ``error``."""
         if level not in LEVELS:
             raise RolloutRefused(f"event level {level!r}, accepted {list(LEVELS)}")
-        pairs = [self._types["diagnostic_msgs/msg/KeyValue"](k, str(v)) for k, v in values.items()]
+        pairs: list[Any] = [self._types["diagnostic_msgs/msg/KeyValue"](k, str(v)) for k, v in values.items()]
         status = self._types["diagnostic_msgs/msg/DiagnosticStatus"](
             LEVELS[level], name, detail, self.header.robot.name, pairs
         )

@@ -80,7 +80,7 @@ class Bridge(LifecycleNode):
         previous = self._chunk.read()
         self._seq = int(previous["seq"]) if previous is not None else 0
         self._ask(hold=1, reason="bridge_inactive")
-        self._commanders = trajectory.Publishers(self.get_parameter("expected_publisher").value)
+        self._commanders = trajectory.Publishers(str(self.get_parameter("expected_publisher").value))
         self._create()
         return TransitionCallbackReturn.SUCCESS
 
@@ -92,7 +92,13 @@ class Bridge(LifecycleNode):
         self._poses = [
             self.create_lifecycle_publisher(PoseStamped, f"/objects/{name}/pose", 10) for name in self.run.objects
         ]
-        self._subscription = self.create_subscription(JointTrajectory, COMMAND_TOPIC, self._on_chunk, NEWEST)
+        # rclpy passes the message's info to a callback of two arguments, though its annotation knows only one.
+        self._subscription = self.create_subscription(
+            JointTrajectory,
+            COMMAND_TOPIC,
+            self._on_chunk,  # pyright: ignore[reportArgumentType]
+            NEWEST,
+        )
         self._operator_services = [
             self.create_service(Trigger, f"~/{name}", self._operator(name)) for name in ("stop", "reset", "estop")
         ]
@@ -169,9 +175,9 @@ class Bridge(LifecycleNode):
             self._lost += number - self._last_number - 1
         self._last_number = number
         try:
-            points = message.points[: trajectory.MAX_CHUNK + 1]
+            points = list(message.points)[: trajectory.MAX_CHUNK + 1]
             accepted = trajectory.chunk(
-                message.joint_names,
+                list(message.joint_names),
                 [p.positions for p in points],
                 [p.time_from_start.sec + 1e-9 * p.time_from_start.nanosec for p in points],
                 joints=self.robot.joints,

@@ -11,6 +11,8 @@ from pathlib import Path
 import rclpy
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rclpy.node import Node
+from rclpy.utilities import try_shutdown
 
 from palmar.real_robot import config
 
@@ -22,7 +24,7 @@ TRANSITIONS = {
 }
 
 
-def change(node: rclpy.node.Node, name: str, transition: str, timeout: float) -> str:
+def change(node: Node, name: str, transition: str, timeout: float) -> str:
     """Send node ``name`` through a transition; what went wrong, '' for nothing."""
     client = node.create_client(ChangeState, f"{name}/change_state")
     try:
@@ -59,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     return 1
     finally:
         node.destroy_node()
-        rclpy.try_shutdown()
+        try_shutdown()
     return 0
 
 

@@ -185,13 +185,13 @@ class PolicyNode(LifecycleNode):
 
 def message(joints: Sequence[str], targets: Array, period: float) -> JointTrajectory:
     """Targets (H, n), one per period from now, as a message."""
-    out = JointTrajectory(joint_names=list(joints))
+    points = []
     for k, row in enumerate(targets):
         point = JointTrajectoryPoint(positions=row.tolist())
         nanoseconds = round((k + 1) * period * 1e9)
         point.time_from_start.sec, point.time_from_start.nanosec = divmod(nanoseconds, 10**9)
-        out.points.append(point)
-    return out
+        points.append(point)
+    return JointTrajectory(joint_names=list(joints), points=points)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,6 +13,7 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import try_shutdown
 
 from palmar.real_robot import realtime
 from palmar.real_robot.config import RunConfig
@@ -56,5 +57,5 @@ def main(name: str, make: Callable[[RunConfig], Any], argv: Sequence[str] | None
     finally:
         node.trigger_shutdown()
         node.destroy_node()
-        rclpy.try_shutdown()
+        try_shutdown()
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -69,7 +70,8 @@ STATE_COLORS = {State.RUN: GOOD, State.HOLD: WARN, State.STOP: BAD, State.LATCHE
 
 def _svg(name: str, size: tuple[float, float], draw: Callable[[Figure], None]) -> str:
     """``draw`` on a fresh figure, as SVG without prolog, metadata or names that clash with another plot's."""
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+    style: dict[Any, Any] = {**STYLE, "svg.hashsalt": name}
+    with matplotlib.rc_context(style):
         figure = Figure(figsize=size, layout="constrained")
         draw(figure)
         out = io.StringIO()

@@ -104,7 +104,7 @@ def write_mp4(source: Path, out: Path, config: VideoConfig) -> int:
             (config.width, config.height),
             fps=config.fps,
             codec="libx264",
-            quality=None,
+            quality=None,  # pyright: ignore[reportArgumentType]  # not only int: None leaves it to -crf
             macro_block_size=2,
             output_params=["-crf", "24", "-preset", "veryfast", "-movflags", "+faststart"],
         )

@@ -8,6 +8,7 @@ and torques of a sample are those that acted during the step that led to it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -113,7 +114,7 @@ class MujocoEngine:
         t = start + self.dt * np.arange(1, steps + 1)[:, None]
         return self._measurement(t, of, (u, ud, udd, uddd), self._interval_geometry(out) if self._clearance else None)
 
-    def _interval_geometry(self, out: Mapping[str, Array]) -> Geometry:
+    def _interval_geometry(self, out: Mapping[Any, Array]) -> Geometry:
         """Clearances and palm after each step: poses recorded by the next one, the last by one more pass."""
         assert self._clearance is not None
         q = out["qpos"][..., self._qadr]
