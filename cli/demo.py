@@ -133,14 +133,20 @@ def _report(args: argparse.Namespace, chosen: Chosen, results: list[DeployResult
     from palmar.rollouts.report.page import Summary, write_report
     from palmar.rollouts.report.run import replayed
     from palmar.rollouts.report.video import VideoConfig
+    from palmar.safety.types import RolloutRefused
 
     for k, result in enumerate(results):
         shutil.copyfile(result.rollout, _rollout(args.out, k))
     rollouts = [read(_rollout(args.out, k)) for k in range(len(results))]
     audits = [audit(r, r.header.constraint_set(), wiring.clearance_of(r.header.robot)) for r in rollouts]
-    replays = [replay_mujoco(r) for r in rollouts]
-    for k, found in enumerate(replays):
-        console.print(f"{_rollout(args.out, k)}: {replayed(found)}")
+    replays: list[Any] = []
+    for r in rollouts:
+        try:
+            replays.append(replay_mujoco(r))
+            console.print(f"{r.path}: {replayed(replays[-1])}")
+        except RolloutRefused as why:  # records were lost on a machine too busy to keep up
+            replays.append(None)
+            console.print(f"{r.path}: cannot be replayed: {why}")
     latency = {
         f"chunk to robot, p99, scene {k + 1}": (r.chunk_to_robot_p99_ms or float("nan")) / 1000
         for k, r in enumerate(results)
@@ -213,7 +219,7 @@ def _summary(chosen: Chosen, results: list[DeployResult], replays: list[Any], wa
         "chunk_to_robot_p99_ms": [r.chunk_to_robot_p99_ms for r in results],
         "missed_periods": sum(r.missed for r in results),
         "ticks": sum(r.ticks for r in results),
-        "replay_bit_equal": [r.bit_equal for r in replays],
+        "replay_bit_equal": [r is not None and r.bit_equal for r in replays],
         "wall_s": round(wall, 1),
     }
 

@@ -74,12 +74,11 @@ def _audit(rollout: Any, constraint_file: Path | None) -> Any:
 
 
 def _page(args: argparse.Namespace, found: list[Any], audits: list[Any]) -> Path:
-    from palmar.rollouts.replay import replay_mujoco
     from palmar.rollouts.report.page import Summary, write_report
 
     target = args.out or args.files[0].with_suffix(".html")
     target.parent.mkdir(parents=True, exist_ok=True)
-    replays = [None if args.no_replay or r.header.state0 is None else replay_mujoco(r) for r in found]
+    replays = [None if args.no_replay or r.header.state0 is None else _replay(r) for r in found]
     commands = [f"palmar inspect {' '.join(map(str, args.files))}", f"palmar replay {args.files[0]}"]
     return write_report(
         target,
@@ -89,3 +88,15 @@ def _page(args: argparse.Namespace, found: list[Any], audits: list[Any]) -> Path
         replays=replays,
         max_videos=0 if args.no_video else 3,
     )
+
+
+def _replay(rollout: Any) -> Any:
+    """The replay, or None with a word why: the page is worth having without it."""
+    from palmar.rollouts.replay import replay_mujoco
+    from palmar.safety.types import RolloutRefused
+
+    try:
+        return replay_mujoco(rollout)
+    except RolloutRefused as why:
+        print(f"cannot be replayed: {why}", file=sys.stderr)
+        return None

@@ -12,8 +12,8 @@ MAX_CHUNK = 64
 NAME = "S48"
 STATES = tuple(State)
 """``state`` of a record is an index into this."""
-TICK_RING = 8192
-PHYSICS_RING = 8192
+TICK_RING = 32768
+PHYSICS_RING = 32768
 """Records, about 8 s at 1 kHz."""
 
 
