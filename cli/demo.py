@@ -230,7 +230,7 @@ def _tell(console: Any, out: Path, summary: dict[str, Any], results: list[Deploy
     from palmar.cli.tables import number
 
     console.rule("what happened")
-    console.print(f"[bold]{summary['lifted']} of {summary['scenes']} lifted[/bold] by {summary['policy']}")
+    console.print(f"[bold]{summary['lifted']} of {summary['scenes']} lifted[/bold]; policy: {summary['policy']}")
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_row("filter intervened", f"{summary['intervention_s']:.2f} s of {sum(r.seconds for r in results):.1f} s")
     for k, (p50, p99) in enumerate(
