@@ -35,9 +35,7 @@ def lift_world(robot: RobotModel, instruction: str, *, seed: int, dt: float) -> 
         PalmarError: If the instruction names no block, or more than one.
     """
     task, target = LiftTask(LiftConfig()), ground(instruction)
-    spec = scene.robot_spec()
-    scene.add_blocks(spec, task.blocks)
-    scene.add_contact_sensors(spec)
+    spec = scene.scene_spec(task.blocks)
     spec.option.timestep = dt
     model = spec.compile()
     q, poses, _ = task.start(np.random.default_rng(seed), robot, 1)

@@ -173,12 +173,18 @@ def add_contact_sensors(spec: mujoco.MjSpec) -> None:
         _contact_sensor(spec, f"force_{tip}", mujoco.mjtObj.mjOBJ_GEOM, tip)
 
 
-def compose(blocks: Sequence[Block] = ()) -> tuple[mujoco.MjModel, str]:
-    """Robot, table, blocks and contact sensors: the compiled model and the XML that reproduces it."""
+def scene_spec(blocks: Sequence[Block] = ()) -> mujoco.MjSpec:
+    """Robot, table, blocks, contact sensors and the camera of reports."""
     spec = robot_spec()
     add_blocks(spec, blocks)
     add_contact_sensors(spec)
     _camera(spec, "report", eye=(1.12, -0.52, 0.42), target=(0.42, 0.0, 0.16))
+    return spec
+
+
+def compose(blocks: Sequence[Block] = ()) -> tuple[mujoco.MjModel, str]:
+    """``scene_spec`` compiled, and the XML that reproduces it."""
+    spec = scene_spec(blocks)
     spec.compile()
     xml = spec.to_xml()  # numbers are printed: the model of the text is not bit-equal to the spec's
     return mujoco.MjModel.from_xml_string(xml), xml

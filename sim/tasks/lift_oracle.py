@@ -61,7 +61,7 @@ class LiftOracle:
         error = np.linalg.norm(want - palm, axis=1)
         done: list[Any] = [error < 0.02, error < 0.006, since >= CLOSING_STEPS, False]
         ready = np.choose(phase, done)
-        patience = np.choose(phase, [30, 25, 99, 999])
+        patience = np.choose(phase, [30, 25, 99, 10**9])
         ready |= since > patience
         action = np.clip(action, -1, 1)
         action[fresh & (np.abs(action).sum(1) == 0), 0] = 1e-6  # so that a started episode does not look fresh
