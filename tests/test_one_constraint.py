@@ -170,3 +170,37 @@ def test_the_filter_that_enforces_keeps_what_the_watching_one_saw_broken(tmp_pat
     hard = [n for n in AT_RUNTIME if n != "joint_torque"]
     assert all(worst[run, n] >= 0 for run in ("file", "tight") for n in hard), worst
     assert worst["tight", "table_clearance"] < 0.02  # it came to its own limit, 8 cm up, and stopped there
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_hard_rows_hold_for_the_measured_robot_too(seed):
+    """Law 3 with a servo that lags: an enforcing filter, a hostile policy, the simulated arm and hand at 1 kHz."""
+    robot, rng = load_robot(), np.random.default_rng(seed)
+    model, _ = scene.compose()
+    model.opt.timestep = DT
+    data = mujoco.MjData(model)
+    qadr = np.array([model.joint(j).qposadr[0] for j in robot.joints])
+    act = np.array([model.actuator(j).id for j in robot.joints])
+    data.qpos[qadr], data.ctrl[act] = robot.home, robot.home
+    mujoco.mj_forward(model, data)
+    f = Filter(robot, parse(FILE, robot.limits))
+    f.start(RobotState(0.0, 0, robot.home.copy(), np.zeros(robot.n), np.zeros(robot.n)))
+    worst: dict[str, float] = {}
+    lag = 0.0
+    for k in range(1, 2001):
+        if k % 50 == 1:
+            wild = robot.home + rng.uniform(-0.7, 0.7, robot.n)
+            wild[1] = robot.home[1] + rng.uniform(0.0, 0.7)  # the shoulder goes down
+            f.offer(Chunk(q=wild[None], t=np.array([k * DT + 0.05]), seq=k, received=k * DT))
+        q = data.qpos[qadr].copy()
+        state = RobotState(k * DT, k, q, data.qvel[qadr].copy(), data.actuator_force[act].copy())
+        command, verdict = f.tick(state, k * DT)
+        lag = max(lag, float(np.abs(q - f.u)[: robot.n_arm].max()))
+        for name, value in verdict.margins.items():
+            worst[name] = min(value, worst.get(name, np.inf))
+        data.ctrl[act] = command.q
+        mujoco.mj_step(model, data)
+    assert lag > 0.01  # the measured robot really is somewhere else
+    hard = [c.name for c in f.constraints.constraints if c.runtime == "hard row" and c.source == "measured"]
+    broken = {n: worst[n] for n in hard if worst[n] < 0}
+    assert not broken
