@@ -21,10 +21,10 @@ from numba import njit
 from palmar.safety.chunks import ChunkConfig, ChunkPlayer
 from palmar.safety.constraints import ConstraintSet
 from palmar.safety.geometry import FAR, Kinematics, pair_gap, poses
+from palmar.safety.intention import intend, step
 from palmar.safety.qp import SOLVED, AccelerationQP, BarrierConfig
 from palmar.safety.robot import RobotModel
 from palmar.safety.stop import FAILURES, OK, Space, bounds_of, posture, stop_law, verify_stop, work_of
-from palmar.safety.tracking import OMEGA
 from palmar.safety.types import (
     CONTACT_PAIRS,
     Chunk,
@@ -117,27 +117,6 @@ class NoReflex:
     def propose(self, m: Measurement | None, wanted: Array) -> Array:
         """``wanted``."""
         return wanted
-
-
-@njit(cache=True, nogil=True)
-def intend(q, v, a, r, rd, bounds, dt, out):
-    """``tracking.box_limited(tracking.toward(...))`` of one robot into ``out`` (n,)."""
-    for i in range(len(q)):
-        x = OMEGA * OMEGA * (r[i] - q[i]) + OMEGA * (rd[i] - 2.0 * v[i])
-        above = math.sqrt(max(0.0, bounds.two_a[i] * (bounds.up[i] - q[i]))) - bounds.offset[i]
-        below = math.sqrt(max(0.0, bounds.two_a[i] * (q[i] - bounds.down[i]))) - bounds.offset[i]
-        fastest, slowest = min(bounds.v[i], max(0.0, above)), -min(bounds.v[i], max(0.0, below))
-        x = min(max(x, (0.9 * slowest - v[i]) / dt), (0.9 * fastest - v[i]) / dt)
-        x = min(max(x, a[i] - bounds.j[i] * dt), a[i] + bounds.j[i] * dt)
-        out[i] = min(max(x, -bounds.a[i]), bounds.a[i])
-
-
-@njit(cache=True, nogil=True)
-def step(q, v, x, dt, q_out, v_out):
-    """``tracking.integrate`` of one robot."""
-    for i in range(len(q)):
-        q_out[i] = q[i] + dt * v[i] + 0.5 * dt * dt * x[i]
-        v_out[i] = v[i] + dt * x[i]
 
 
 @njit(cache=True, nogil=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from palmar.safety.namespace import namespace
 from palmar.safety.robot import Limits
-from palmar.safety.types import CONTACT_PAIRS, Array, Measurement
+from palmar.safety.types import CONTACT_PAIRS, Array, ConfigError, Measurement
 
 
 def _like(m: Measurement, values: Array) -> Array:
@@ -103,6 +103,74 @@ def contact_force(m: Measurement, limits: Limits, *, pair: str, limit: float) ->
     return limit - namespace(force).max(force, axis=-1)
 
 
+def _supplied(m: Measurement, name: str) -> Array:
+    """A field that not every robot or engine supplies."""
+    value = getattr(m, name)
+    if value is None:
+        raise ConfigError(f"a constraint needs the measurement's {name}, which nothing supplies here")
+    return value
+
+
+def joint_torque_rate(m: Measurement, limits: Limits, *, limit: float) -> Array:
+    """Rate of change of the joint torques below ``limit`` [N m/s]."""
+    return limit - namespace(m.q).max(namespace(m.q).abs(_supplied(m, "tau_rate")), axis=-1)
+
+
+def keep_out(
+    m: Measurement, limits: Limits, *, region: int, lower: tuple[float, ...], upper: tuple[float, ...], limit: float
+) -> Array:
+    """Distance of the moving links to a forbidden box beyond ``limit`` [m].
+
+    The box is axis-aligned with corners ``lower`` and ``upper``; ``region`` counts the keep-out constraints of
+    the file from 0 and is the column of ``Measurement.clearance_keep_out``.
+    """
+    return _supplied(m, "clearance_keep_out")[..., region] - limit
+
+
+def separation_speed(distance: Array, *, human: float, reaction: float, brake: float, intrusion: float) -> Array:
+    """Speed towards a person that is still allowed at ``distance`` [m/s], (*B,), >= 0.
+
+    It solves ``distance = human (reaction + v / brake) + v reaction + v^2 / (2 brake) + intrusion``, the protective
+    distance of speed and separation monitoring: the person walks while the robot reacts and brakes, the robot
+    moves on while it does.  Source: ISO 10218-2:2025 (TS 15066), after Marvel and Norcross (2017); not certified.
+    """
+    xp = namespace(distance)
+    zero = xp.zeros_like(distance)
+    room = xp.minimum(xp.maximum(zero, distance - intrusion - human * reaction), zero + 100.0)  # nobody: inf
+    c = human + brake * reaction
+    return 2.0 * brake * room / (xp.sqrt(c * c + 2.0 * brake * room) + c)
+
+
+def speed_separation(
+    m: Measurement, limits: Limits, *, human: float, reaction: float, brake: float, intrusion: float, creep: float
+) -> Array:
+    """Speed towards a person below what their distance allows [m/s]; up to ``creep`` counts as standing."""
+    xp = namespace(m.q)
+    allowed = separation_speed(
+        _supplied(m, "clearance_person"), human=human, reaction=reaction, brake=brake, intrusion=intrusion
+    )
+    return xp.maximum(allowed, xp.zeros_like(allowed) + creep) - _supplied(m, "approach_person")
+
+
+def impact_speed(*, force: float, mass: float, stiffness: float) -> float:
+    """Speed at which an impact makes at most ``force`` [N]: ``v = F / sqrt(mu k)`` [m/s].
+
+    ``mass`` is the reduced mass of both bodies [kg], ``stiffness`` that of the contact [N/m].
+    Source: ISO/TS 15066, annex A.3.6; Haddadin et al. (2009).
+    """
+    return force / (mass * stiffness) ** 0.5
+
+
+def contact_approach(m: Measurement, limits: Limits, *, force: float, mass: float, stiffness: float) -> Array:
+    """Speed towards what may be touched below that of an impact of ``force`` [m/s]."""
+    return impact_speed(force=force, mass=mass, stiffness=stiffness) - _supplied(m, "approach_contact")
+
+
+def energy_tank(m: Measurement, limits: Limits, *, floor: float) -> Array:
+    """Energy left in the tank beyond ``floor`` [J]."""
+    return _supplied(m, "tank") - floor
+
+
 def dropped_object(m: Measurement, limits: Limits, carry: Array, *, fall: float) -> tuple[Array, Array]:
     """How much further an object may come down from the highest point it has reached [m].
 
@@ -134,6 +202,11 @@ MEMORYLESS = {
         table_clearance,
         workspace,
         contact_force,
+        joint_torque_rate,
+        keep_out,
+        speed_separation,
+        contact_approach,
+        energy_tank,
     )
 }
 REMEMBERING = {"dropped_object": (start_dropped_object, dropped_object)}

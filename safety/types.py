@@ -56,6 +56,19 @@ class Measurement:
     """Objects' centres [m], (*B, m, 3)."""
     object_quaternion: Array
     """Objects' orientations, w-x-y-z, (*B, m, 4)."""
+    tau_rate: Array | None = None
+    """Rate of change of the joint torques [N m/s], (*B, n).  This and the rest: None where nothing supplies it."""
+    clearance_keep_out: Array | None = None
+    """Smallest distance of the moving links to each keep-out region of the constraint file [m], (*B, R)."""
+    clearance_person: Array | None = None
+    """Smallest distance of the moving links to a tracked person [m], (*B,): inf where nobody is, 0 where the
+    tracker is lost, for then a person is presumed present."""
+    approach_person: Array | None = None
+    """Largest speed at which a link moves towards a person [m/s], (*B,), >= 0; the robot's part alone."""
+    approach_contact: Array | None = None
+    """Largest speed at which a link of the hand moves towards something it may touch and is near to [m/s], (*B,)."""
+    tank: Array | None = None
+    """Energy left in the tank [J], (*B,)."""
 
     def replace(self, **changes: Array) -> Measurement:
         """A copy with some fields changed."""
@@ -63,7 +76,8 @@ class Measurement:
 
     def at(self, index: Any) -> Measurement:
         """The measurement at ``index`` of the leading dimensions."""
-        return Measurement(**{name: getattr(self, name)[index] for name in self.__dataclass_fields__})
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return Measurement(**{name: None if x is None else x[index] for name, x in fields.items()})
 
 
 @dataclass(frozen=True)
@@ -99,6 +113,24 @@ class Chunk:
     """Monotonic receive time [s]."""
     joints: Sequence[str] = ()
     """Joint names of the columns; empty means hardware order."""
+    stiffness: Array | None = None
+    """Joint stiffness from each target on [N m/rad], (H, n); None where the robot is position controlled."""
+    damping: Array | None = None
+    """Joint damping likewise [N m s/rad], (H, n)."""
+
+
+@dataclass(frozen=True)
+class People:
+    """What a person tracker says at one instant: capsules, world frame.  No capsule means that nobody is there."""
+
+    ends: Array
+    """Ends of each capsule's axis [m], (h, 2, 3)."""
+    radius: Array
+    """[m], (h,)."""
+    velocity: Array
+    """Velocity of each capsule [m/s], (h, 3)."""
+    received: float
+    """Monotonic receive time [s]; too old means lost, and lost means a person is present."""
 
 
 class State(Enum):

@@ -94,7 +94,11 @@ def violated_by_training(rollout, constraints, dtype):
     """Which samples the training cost charges, per constraint, one interval per sample."""
     m = rollout.measurements(clearance_of(rollout.header.robot))
     if dtype is not None:
-        values = {f.name: torch.tensor(np.ascontiguousarray(getattr(m, f.name)), dtype=dtype) for f in fields(m)}
+        values = {
+            f.name: torch.tensor(np.ascontiguousarray(getattr(m, f.name)), dtype=dtype)
+            for f in fields(m)
+            if getattr(m, f.name) is not None
+        }
         m = Measurement(**values)
     carry, charged = constraints.start(m.at(0)), []
     for s in range(len(m.t)):

@@ -40,7 +40,11 @@ def samples(rng, *lead, spread=1.3) -> Measurement:
 
 def as_torch(m: Measurement, dtype) -> Measurement:
     return Measurement(
-        **{f.name: torch.tensor(np.ascontiguousarray(getattr(m, f.name)), dtype=dtype) for f in fields(m)}
+        **{
+            f.name: torch.tensor(np.ascontiguousarray(getattr(m, f.name)), dtype=dtype)
+            for f in fields(m)
+            if getattr(m, f.name) is not None
+        }
     )
 
 

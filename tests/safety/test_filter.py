@@ -11,7 +11,8 @@ from palmar.benchmarks.filter import DT, Reading, episode, make_filter
 from palmar.safety import filter as module
 from palmar.safety import stop, tracking
 from palmar.safety.constraints import parse
-from palmar.safety.filter import Filter, FilterConfig, intend
+from palmar.safety.filter import Filter, FilterConfig
+from palmar.safety.intention import intend
 from palmar.safety.types import Chunk, CommandRefused, ConfigError, State
 
 
