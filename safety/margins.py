@@ -14,8 +14,14 @@ from palmar.safety.types import CONTACT_PAIRS, Array, ConfigError, Measurement
 
 def _like(m: Measurement, values: Array) -> Array:
     """``values`` as an array of the measurement's namespace, device and precision."""
-    xp = namespace(m.q)
-    return xp.asarray(values, dtype=m.q.dtype, device=m.q.device)
+    return _as(values, m.q)
+
+
+def _as(values: Array, q: Array) -> Array:
+    """``values`` like ``q``; at 1 kHz a conversion that does nothing would cost."""
+    if type(values) is type(q) and values.dtype == q.dtype:
+        return values
+    return namespace(q).asarray(values, dtype=q.dtype, device=q.device)
 
 
 def _smallest(x: Array) -> Array:
@@ -46,8 +52,7 @@ def speed_limit(q: Array, limits: Limits) -> tuple[Array, Array]:
     """
     xp = namespace(q)
     v_max, offset, two_a, up, low = (
-        xp.asarray(getattr(limits, k), dtype=q.dtype, device=q.device)
-        for k in ("v_max", "curve_offset", "curve_two_a", "curve_q_up", "curve_q_low")
+        _as(getattr(limits, k), q) for k in ("v_max", "curve_offset", "curve_two_a", "curve_q_up", "curve_q_low")
     )
     zero = xp.zeros_like(q)
     upwards = xp.minimum(v_max, xp.maximum(zero, xp.sqrt(xp.maximum(zero, two_a * (up - q))) - offset))
