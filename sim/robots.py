@@ -12,7 +12,10 @@ from palmar.safety.robot import Limits, RobotModel
 from palmar.safety.types import ConfigError
 from palmar.sim import scene
 
-FINGERS = ("if", "mf", "rf", "th")
+NO_CURVE = {"curve_offset": 0.0, "curve_two_a": np.inf, "curve_q_up": 1e9, "curve_q_low": -1e9}
+"""Limits of a joint whose speed limit does not depend on its position."""
+TOUCHING = 0.001
+"""Capsules closer than this at home overlap by design [m]."""
 
 
 def robot_names() -> tuple[str, ...]:
@@ -26,41 +29,66 @@ def load_robot(name: str = "fr3_leap") -> RobotModel:
     Raises:
         ConfigError: If there is none, or its YAML and its MJCF disagree.
     """
-    if name not in robot_names():
-        raise ConfigError(f"no robot {name!r}; there are {list(robot_names())}")
-    raw = yaml.safe_load((files("palmar.configs") / "robot" / f"{name}.yaml").read_text())
-    xml = scene.robot_xml()
+    raw = _configuration(name)
+    xml = scene.robot_xml(raw["arm"], raw["hand"])
     model = mujoco.MjModel.from_xml_string(xml)
     joints = tuple(raw["joints"])
     if set(joints) != {model.joint(i).name for i in range(model.njnt)}:
         raise ConfigError(f"robot {name}: joints of its YAML and MJCF differ")
+    home = np.array(raw["home"] if "home" in raw else [scene.HOME[j] for j in joints], dtype=np.float64)
+    geoms = _collision_geoms(model)
     return RobotModel(
         name=name,
         joints=joints,
         n_arm=int(raw["n_arm"]),
-        limits=_limits(model, joints, raw),
+        limits=limits_of(model, joints, raw),
         xml=xml,
         palm_body=raw["palm_body"],
         tip_geoms=tuple(raw["tip_geoms"]),
-        pairs=_self_pairs(model),
-        table_geoms=_table_geoms(model),
-        home=np.array([scene.HOME[j] for j in joints]),
+        pairs=_leap_pairs(model, raw["arm"]) if raw["hand"] == "leap" else self_pairs(model, geoms, joints, home, raw),
+        table_geoms=table_geoms(model, geoms),
+        home=home,
     )
 
 
-def _limits(model: mujoco.MjModel, joints: tuple[str, ...], raw: dict) -> Limits:
-    """Position and torque limits of the MJCF, the rest of the YAML; the hand has no speed curve."""
+def arm_and_hand(name: str) -> tuple[str, str]:
+    """What ``scene.compose(arm=, hand=)`` needs to build the scene of a robot.
+
+    Raises:
+        ConfigError: If there is no such robot.
+    """
+    raw = _configuration(name)
+    return raw["arm"], raw["hand"]
+
+
+def _configuration(name: str) -> dict:
+    """The YAML of a robot."""
+    if name not in robot_names():
+        raise ConfigError(f"no robot {name!r}; there are {list(robot_names())}")
+    return yaml.safe_load((files("palmar.configs") / "robot" / f"{name}.yaml").read_text())
+
+
+def limits_of(model: mujoco.MjModel, joints: tuple[str, ...], raw: dict) -> Limits:
+    """Position and torque limits of the MJCF, the rest of the YAML; without a speed curve where it names none."""
     n_arm, n_hand = raw["n_arm"], len(joints) - raw["n_arm"]
     arm, hand = raw["arm_limits"], raw["hand_limits"]
     rng = np.array([model.joint(j).range for j in joints])
     force = np.array([model.actuator(j).forcerange[1] for j in joints])
-    no_curve = {"curve_offset": 0.0, "curve_two_a": np.inf, "curve_q_up": 1e9, "curve_q_low": -1e9}
     rest = {
-        k: np.array([*arm[k], *([hand.get(k, no_curve.get(k))] * n_hand)])
-        for k in ("v_max", "a_max", "j_max", *no_curve)
+        k: np.array([*_each(arm, k, n_arm), *_each(hand, k, n_hand)]) for k in ("v_max", "a_max", "j_max", *NO_CURVE)
     }
-    assert len(rest["v_max"]) == n_arm + n_hand
     return Limits(q_min=rng[:, 0], q_max=rng[:, 1], tau_max=force, **rest)
+
+
+def _each(group: dict, key: str, n: int) -> list[float]:
+    """A limit of n joints: a list, or one number for all of them."""
+    if key not in group and key not in NO_CURVE:
+        raise ConfigError(f"limits have no {key}, got {sorted(group)}")
+    value = group.get(key, NO_CURVE.get(key))
+    values = value if isinstance(value, list) else [value] * n
+    if len(values) != n:
+        raise ConfigError(f"{key} has {len(values)} numbers for {n} joints")
+    return [float(x) for x in values]
 
 
 def _collision_geoms(model: mujoco.MjModel) -> list[int]:
@@ -69,34 +97,67 @@ def _collision_geoms(model: mujoco.MjModel) -> list[int]:
     return [g for g in range(model.ngeom) if model.geom_group[g] == 3 and model.geom_type[g] in shapes]
 
 
-def _table_geoms(model: mujoco.MjModel) -> tuple[str, ...]:
-    """Links that move relative to the table: all but the arm's first two."""
-    fixed = {"fr3_link0", "fr3_link1"}
-    return tuple(
-        model.geom(g).name for g in _collision_geoms(model) if model.body(model.geom_bodyid[g]).name not in fixed
-    )
+def table_geoms(model: mujoco.MjModel, geoms: list[int]) -> tuple[str, ...]:
+    """Those of ``geoms`` that can move up or down: some joint below them in the chain is not vertical."""
+    data = mujoco.MjData(model)
+    mujoco.mj_kinematics(model, data)
+    rises = np.zeros(model.nbody, dtype=bool)
+    for b in range(1, model.nbody):
+        first, count = model.body_jntadr[b], model.body_jntnum[b]
+        tilted = np.abs(data.xaxis[first : first + count, 2]) < 1.0 - 1e-9
+        rises[b] = rises[model.body_parentid[b]] or bool(tilted.any())
+    return tuple(model.geom(g).name for g in geoms if rises[model.geom_bodyid[g]])
 
 
-def _self_pairs(model: mujoco.MjModel) -> tuple[tuple[str, str], ...]:
-    """Capsule pairs that may not touch: links at least two joints apart whose capsules do not overlap by design."""
-    geoms = _collision_geoms(model)
+def self_pairs(
+    model: mujoco.MjModel, geoms: list[int], joints: tuple[str, ...], home: np.ndarray, raw: dict
+) -> tuple[tuple[str, str], ...]:
+    """Pairs of ``geoms`` that may not touch: of bodies that are not neighbours, and apart at home.
+
+    Neighbours share a joint, and so do bodies fixed to each other.  What overlaps at home overlaps by design, for
+    the robot starts there; ``may_touch`` of the YAML names the pairs of bodies besides.
+    """
+    data = mujoco.MjData(model)
+    data.qpos[[model.joint(j).qposadr[0] for j in joints]] = home
+    mujoco.mj_kinematics(model, data)
+    allowed = {frozenset(pair) for pair in raw.get("may_touch", ())}
     out = []
     for i, a in enumerate(geoms):
         for b in geoms[:i]:
-            if _apart(model, int(model.geom_bodyid[a]), int(model.geom_bodyid[b])):
+            first, second = int(model.geom_bodyid[a]), int(model.geom_bodyid[b])
+            if _neighbours(model, first, second) or {model.body(first).name, model.body(second).name} in allowed:
+                continue
+            if mujoco.mj_geomDistance(model, data, a, b, 2 * TOUCHING, None) >= TOUCHING:
                 out.append((model.geom(b).name, model.geom(a).name))
     return tuple(out)
 
 
-def _apart(model: mujoco.MjModel, a: int, b: int) -> bool:
+def _neighbours(model: mujoco.MjModel, first: int, second: int) -> bool:
+    """Whether two bodies are one rigid piece or share a joint."""
+    one, two = model.body_weldid[first], model.body_weldid[second]
+    up_one, up_two = (model.body_weldid[model.body_parentid[b]] for b in (one, two))
+    return one == two or up_one == two or up_two == one
+
+
+def _leap_pairs(model: mujoco.MjModel, arm: str) -> tuple[tuple[str, str], ...]:
+    """The pairs of a robot with the LEAP hand, chosen by hand; shipped policies are bound to this very list."""
+    geoms = _collision_geoms(model)
+    out = []
+    for i, a in enumerate(geoms):
+        for b in geoms[:i]:
+            first, second = (model.body(model.geom_bodyid[g]).name for g in (a, b))
+            if _apart(first, second, f"{arm}_link"):
+                out.append((model.geom(b).name, model.geom(a).name))
+    return tuple(out)
+
+
+def _apart(first: str, second: str, link: str) -> bool:
     """Whether two bodies can collide; neighbours in the chain and a finger with itself cannot."""
-    first, second = model.body(a).name, model.body(b).name
-    hand_a, hand_b = not first.startswith("fr3"), not second.startswith("fr3")
+    hand_a, hand_b = not first.startswith(link), not second.startswith(link)
     if hand_a and hand_b:
         return _fingers_apart(first, second)
     if hand_a or hand_b:
-        arm = second if hand_a else first
-        return arm in ("fr3_link0", "fr3_link1", "fr3_link2", "fr3_link3", "fr3_link4", "fr3_link5")
+        return int((second if hand_a else first)[-1]) <= 5
     return abs(int(first[-1]) - int(second[-1])) > 2
 
 

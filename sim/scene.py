@@ -1,4 +1,4 @@
-"""The tabletop scene: FR3 arm, LEAP hand, table and free blocks as one MuJoCo model.
+"""The tabletop scene: arm, hand, table and free blocks as one MuJoCo model; FR3 with LEAP where nothing else is said.
 
 World frame: x forward from the arm's base, z up, origin at the arm's base on the table top (z = 0) [m].
 Everything is addressed by name; names carry no prefix (`fr3_joint1`, `if_mcp`, `palm`, `if_tip`).
@@ -14,8 +14,8 @@ import mujoco
 import numpy as np
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
-ARMS = {"fr3": ASSETS / "fr3" / "fr3.xml"}
-HANDS = {"leap": ASSETS / "leap" / "leap_right.xml"}
+ARMS = {"fr3": ASSETS / "fr3" / "fr3.xml", "panda": ASSETS / "panda" / "panda.xml"}
+HANDS = {"leap": ASSETS / "leap" / "leap_right.xml", "allegro": ASSETS / "allegro" / "allegro_right.xml"}
 
 ARM_JOINTS = tuple(f"fr3_joint{k}" for k in range(1, 8))
 HAND_JOINTS = tuple(f"{f}_{j}" for f in ("if", "mf", "rf") for j in ("mcp", "rot", "pip", "dip")) + tuple(
@@ -23,12 +23,15 @@ HAND_JOINTS = tuple(f"{f}_{j}" for f in ("if", "mf", "rf") for j in ("mcp", "rot
 )
 JOINTS = ARM_JOINTS + HAND_JOINTS
 TIPS = ("if_tip", "mf_tip", "rf_tip", "th_tip")
-ROBOT_ROOT, TABLE = "fr3_link0", "table"
+TABLE = "table"
 FORCE_ROBOT_TABLE = "force_robot_table"
 
 FLANGE = 0.107  # flange along link 7's z [m]
-PALM_POS = (-0.011, 0.033, 0.137)  # palm in the flange frame [m]
-PALM_QUAT = (0.7071067811865476, 0.0, -0.7071067811865476, 0.0)  # fingers along the flange's z
+# Palm in the flange frame [m]: the fingers along the flange's z, and curling towards its x.
+PALMS = {
+    "leap": ((-0.011, 0.033, 0.137), (0.7071067811865476, 0.0, -0.7071067811865476, 0.0)),
+    "allegro": ((0.0093, 0.0, 0.140), (1.0, 0.0, 0.0, 0.0)),
+}
 
 FRICTION = (1.0, 0.005, 0.0001)  # sliding [-], torsional [m], rolling [m]
 SOLREF = (0.01, 1.0)  # contact time constant [s], damping ratio
@@ -116,8 +119,8 @@ def robot_spec(arm: str = "fr3", hand: str = "leap") -> mujoco.MjSpec:
     """Arm with hand on the table, our primitive models, without blocks or sensors."""
     if arm not in ARMS or hand not in HANDS:
         raise ValueError(f"arm must be in {sorted(ARMS)} and hand in {sorted(HANDS)}, got {arm!r}, {hand!r}")
-    spec = mujoco.MjSpec.from_string(_merged_xml(ARMS[arm], HANDS[hand]))
-    _furnish(spec)
+    spec = mujoco.MjSpec.from_string(_merged_xml(ARMS[arm], HANDS[hand], arm=arm, hand=hand))
+    _furnish(spec, arm)
     return spec
 
 
@@ -140,9 +143,9 @@ def reference_robot_spec(assets_dir: Path) -> mujoco.MjSpec:
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(f"no reference model at {path}")
-    spec = mujoco.MjSpec.from_string(_merged_xml(*paths))
+    spec = mujoco.MjSpec.from_string(_merged_xml(*paths, arm="fr3", hand="leap"))
     _adopt_reference(spec)
-    _furnish(spec)
+    _furnish(spec, "fr3")
     return spec
 
 
@@ -168,31 +171,32 @@ def add_contact_sensors(spec: mujoco.MjSpec) -> None:
     in the air sum to +z times its weight (measured, see the tests).  Forces are summed as vectors:
     a tip squeezed from two sides reads the difference.  Zero without contact.
     """
-    _contact_sensor(spec, FORCE_ROBOT_TABLE, mujoco.mjtObj.mjOBJ_XBODY, ROBOT_ROOT, against=TABLE)
+    root = next(f"{arm}_link0" for arm in ARMS if spec.body(f"{arm}_link0") is not None)
+    _contact_sensor(spec, FORCE_ROBOT_TABLE, mujoco.mjtObj.mjOBJ_XBODY, root, against=TABLE)
     for tip in TIPS:
         _contact_sensor(spec, f"force_{tip}", mujoco.mjtObj.mjOBJ_GEOM, tip)
 
 
-def scene_spec(blocks: Sequence[Block] = ()) -> mujoco.MjSpec:
+def scene_spec(blocks: Sequence[Block] = (), *, arm: str = "fr3", hand: str = "leap") -> mujoco.MjSpec:
     """Robot, table, blocks, contact sensors and the camera of reports."""
-    spec = robot_spec()
+    spec = robot_spec(arm, hand)
     add_blocks(spec, blocks)
     add_contact_sensors(spec)
     _camera(spec, "report", eye=(1.12, -0.52, 0.42), target=(0.42, 0.0, 0.16))
     return spec
 
 
-def compose(blocks: Sequence[Block] = ()) -> tuple[mujoco.MjModel, str]:
+def compose(blocks: Sequence[Block] = (), *, arm: str = "fr3", hand: str = "leap") -> tuple[mujoco.MjModel, str]:
     """``scene_spec`` compiled, and the XML that reproduces it."""
-    spec = scene_spec(blocks)
+    spec = scene_spec(blocks, arm=arm, hand=hand)
     spec.compile()
     xml = spec.to_xml()  # numbers are printed: the model of the text is not bit-equal to the spec's
     return mujoco.MjModel.from_xml_string(xml), xml
 
 
-def robot_xml() -> str:
+def robot_xml(arm: str = "fr3", hand: str = "leap") -> str:
     """XML of robot and table only, same names as `compose`: the model the safety filter loads."""
-    spec = robot_spec()
+    spec = robot_spec(arm, hand)
     spec.compile()
     return spec.to_xml()
 
@@ -202,36 +206,37 @@ def model_hash(xml: str) -> str:
     return hashlib.sha256(xml.encode()).hexdigest()
 
 
-def _merged_xml(arm_path: Path, hand_path: Path) -> str:
+def _merged_xml(arm_path: Path, hand_path: Path, *, arm: str, hand: str) -> str:
     """One MJCF of arm and hand, the palm under link 7; hand classes, materials, meshes get `hand_`.
 
     Not `MjSpec.attach`: without a name prefix it warns (and logs to a file) and refuses repeated materials.
     Contact excludes and keyframes are dropped: `_furnish` sets collision bits and `HOME` is by name.
     """
-    arm, hand = ET.parse(arm_path).getroot(), ET.parse(hand_path).getroot()
-    for root, path in ((arm, arm_path), (hand, hand_path)):
+    arm_root, hand_root = ET.parse(arm_path).getroot(), ET.parse(hand_path).getroot()
+    for root, path in ((arm_root, arm_path), (hand_root, hand_path)):
         for mesh in root.findall("asset/mesh"):
             mesh.set("file", str(path.resolve().parent / "assets" / mesh.attrib["file"]))
-    for element in hand.iter():
+    for element in hand_root.iter():
         names = ("class", "childclass", "material", "mesh")
         names += ("name",) if element.tag in ("mesh", "material") else ()
         for name in set(names) & element.attrib.keys():
             element.set(name, "hand_" + element.attrib[name])
-    palm = _found(hand, "worldbody/body[@name='palm']")
-    defaults = _found(hand, "default")
+    palm = _found(hand_root, "worldbody/body[@name='palm']")
+    defaults = _found(hand_root, "default")
     defaults.set("class", "hand")
     palm.set("childclass", palm.get("childclass", "hand"))
-    palm.set("pos", " ".join(map(str, (PALM_POS[0], PALM_POS[1], PALM_POS[2] + FLANGE))))
-    palm.set("quat", " ".join(map(str, PALM_QUAT)))
-    _found(arm, ".//body[@name='fr3_link7']").append(palm)
-    _found(arm, "default").append(defaults)
+    (x, y, z), quat = PALMS[hand]
+    palm.set("pos", " ".join(map(str, (x, y, z + FLANGE))))
+    palm.set("quat", " ".join(map(str, quat)))
+    _found(arm_root, f".//body[@name='{arm}_link7']").append(palm)
+    _found(arm_root, "default").append(defaults)
     for section in ("asset", "actuator"):
-        _found(arm, section).extend(_found(hand, section))
+        _found(arm_root, section).extend(_found(hand_root, section))
     for section in ("contact", "keyframe"):
-        for element in arm.findall(section):
-            arm.remove(element)
-    _found(arm, "compiler").attrib.pop("meshdir", None)
-    return ET.tostring(arm, encoding="unicode")
+        for element in arm_root.findall(section):
+            arm_root.remove(element)
+    _found(arm_root, "compiler").attrib.pop("meshdir", None)
+    return ET.tostring(arm_root, encoding="unicode")
 
 
 def _found(root: ET.Element, path: str) -> ET.Element:
@@ -242,7 +247,7 @@ def _found(root: ET.Element, path: str) -> ET.Element:
     return element
 
 
-def _furnish(spec: mujoco.MjSpec) -> None:
+def _furnish(spec: mujoco.MjSpec, arm: str) -> None:
     """Add option, table, mount, light and cameras, and set the collision bits."""
     spec.modelname = "palmar"
     option = spec.option
@@ -256,10 +261,10 @@ def _furnish(spec: mujoco.MjSpec) -> None:
     table = spec.worldbody.add_geom(name=TABLE, type=box, size=[0.65, 0.7, 0.025], pos=[0.35, 0, -0.025])
     table.friction, table.solref, table.solimp, table.condim = FRICTION, SOLREF, SOLIMP, 4
     table.contype, table.conaffinity = _TABLE_BITS
-    mount = spec.body("fr3_link7").add_geom(name="mount", type=cylinder, size=[0.03, 0.022, 0])
+    mount = spec.body(f"{arm}_link7").add_geom(name="mount", type=cylinder, size=[0.03, 0.022, 0])
     mount.pos, mount.group, mount.mass, mount.rgba = [0, 0, FLANGE + 0.022], 2, 0.0, [0.16, 0.17, 0.19, 1]
     mount.contype = mount.conaffinity = 0
-    for body in (ROBOT_ROOT, "fr3_link1"):
+    for body in (f"{arm}_link0", f"{arm}_link1"):
         spec.add_exclude(bodyname1="world", bodyname2=body)
     _looks(spec)
 
