@@ -9,6 +9,8 @@ from palmar.safety.types import CONTACT_PAIRS, State
 
 MAX_CHUNK = 64
 """Targets a chunk may have."""
+MAX_PEOPLE = 8
+"""Capsules of tracked people."""
 NAME = "S48"
 STATES = tuple(State)
 """``state`` of a record is an index into this."""
@@ -18,7 +20,10 @@ PHYSICS_RING = 32768
 
 
 def control_layout(d: Description) -> Layout:
-    """The control process's file: chunk and request come in from the bridge, state and ticks go out."""
+    """The control process's file: chunk, request and people come in from the bridge, state and ticks go out.
+
+    ``impedance`` is 1 where a record carries stiffness and damping, 0 where the robot is position controlled.
+    """
     n, k = len(d.joints), len(d.constraints)
     chunk = [
         ("seq", "i8"),
@@ -28,27 +33,40 @@ def control_layout(d: Description) -> Layout:
         ("count", "i8"),
         ("t", "f8", (MAX_CHUNK,)),
         ("q", "f8", (MAX_CHUNK, n)),
+        ("impedance", "i8"),
+        ("stiffness", "f8", (MAX_CHUNK, n)),
+        ("damping", "f8", (MAX_CHUNK, n)),
     ]
     request = [
         ("beat", "i8"), ("pid", "i8"), ("stop", "i8"), ("reset", "i8"), ("estop", "i8"),
-        ("hold", "i8"), ("reason", NAME),
+        ("hold", "i8"), ("reason", NAME), ("release", "i8"),
     ]  # fmt: skip
+    people = [
+        ("count", "i8"),
+        ("received", "f8"),
+        ("ends", "f8", (MAX_PEOPLE, 2, 3)),
+        ("radius", "f8", (MAX_PEOPLE,)),
+        ("velocity", "f8", (MAX_PEOPLE, 3)),
+    ]
     verdict = [
         ("index", "i8"), ("t", "f8"), ("state", "i8"), ("reason", NAME), ("changed", "i8"), ("edit", "f8"),
         ("active", "u8"), ("margins", "f8", (k,)), ("compute_s", "f8"), ("chunk", "i8"), ("chunk_age", "f8"),
         ("read_seq", "i8"), ("read_t", "f8"),
         ("q", "f8", (n,)), ("qd", "f8", (n,)), ("tau", "f8", (n,)), ("intended", "f8", (n,)),
         ("u", "f8", (n,)), ("ud", "f8", (n,)), ("udd", "f8", (n,)), ("uddd", "f8", (n,)),
+        ("impedance", "i8"), ("stiffness", "f8", (n,)), ("damping", "f8", (n,)),
     ]  # fmt: skip
     counters = [
         ("beat", "i8"), ("ready", "i8"), ("realtime", "i8"), ("missed", "i8"), ("late_max", "f8"),
         ("chunks", "i8"), ("refused", "i8"), ("refusal", NAME), ("driver_errors", "i8"), ("dropped", "i8"),
         ("lost_at", "f8"), ("intervention_s", "f8"), ("worst", "f8", (k,)),
+        ("foreseen_t", "f8"), ("foreseen", NAME), ("edited_from", "f8"), ("edited_seq", "i8"),
     ]  # fmt: skip
     return Layout(
         blocks={
             "chunk": np.dtype(chunk),
             "request": np.dtype(request),
+            "people": np.dtype(people),
             "policy": np.dtype([("pid", "i8")]),
             "state": np.dtype(verdict + counters),
         },
@@ -60,7 +78,10 @@ def twin_layout(d: Description) -> Layout:
     """The simulated robot's file: its wire (command in, state out), tracker, truth and physics."""
     n, m = len(d.joints), len(d.objects)
     nq, nv, nstate = d.sizes
-    command = [("seq", "i8"), ("stamp", "f8"), ("q", "f8", (n,)), ("active", "i8"), ("recover", "i8")]
+    command = [
+        ("seq", "i8"), ("stamp", "f8"), ("q", "f8", (n,)), ("active", "i8"), ("recover", "i8"),
+        ("impedance", "i8"), ("stiffness", "f8", (n,)), ("damping", "f8", (n,)),
+    ]  # fmt: skip
     state = [
         ("seq", "i8"), ("t", "f8"), ("q", "f8", (n,)), ("qd", "f8", (n,)), ("tau", "f8", (n,)),
         ("fault", NAME), ("missed", "i8"), ("recovered", "i8"), ("command_seq", "i8"), ("slipped", "i8"),
@@ -80,6 +101,7 @@ def twin_layout(d: Description) -> Layout:
     ]
     physics = [
         ("step", "i8"), ("t", "f8"), ("command_seq", "i8"), ("ctrl", "f8", (n,)),
+        ("impedance", "i8"), ("stiffness", "f8", (n,)), ("damping", "f8", (n,)),
         ("has_state", "i8"), ("qpos", "f8", (nq,)), ("qvel", "f8", (nv,)),
         ("has_contact", "i8"), ("contact", "f8", (len(CONTACT_PAIRS),)),
         ("tracked", "i8", (m,)), ("position", "f8", (m, 3)), ("quaternion", "f8", (m, 4)),
