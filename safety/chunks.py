@@ -1,7 +1,8 @@
 """Pending chunks, consumed by time: the reference that the filter is asked to follow.
 
 The newest chunk wins as a whole and never leads back in time: a target whose time has passed is dropped, and
-the line to the first of the others starts at the last reference, so a switch of chunks makes no jump.
+the line to the first of the others starts at the last reference, so a switch of chunks makes no jump.  Stiffness
+and damping are held, not interpolated: a target's are in force from its time on, and until then those before.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 
 from palmar.safety.types import Chunk, CommandRefused, ConfigError
 
@@ -17,6 +19,8 @@ Array = np.ndarray
 
 AHEAD = 10.0
 """Targets further ahead than this are a mistaken clock, not a plan [s]."""
+DUE = 1e-7
+"""A target this near ahead is due [s]: the sums by which two clocks reach the same tick differ by less."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,32 @@ class ChunkConfig:
             raise ConfigError(f"chunk config must be positive and finite, got {self}")
 
 
+@njit(cache=True, nogil=True)
+def follow(times, knots, at, now, r, rd):
+    """The reference at ``now`` on the lines between knots; the number of the knot passed last.
+
+    Args:
+        times: Times of the knots [s], (K,).
+        knots: Positions [rad], (K, n).
+        at: Knot passed last so far.
+        now: Not before that knot [s].
+        r: Out: position [rad], (n,).
+        rd: Out: velocity [rad/s], (n,).
+    """
+    k = at
+    while k + 1 < len(times) and times[k + 1] <= now + DUE:
+        k += 1
+    if k + 1 == len(times):
+        r[:] = knots[k]
+        rd[:] = 0.0
+        return k
+    span, since = times[k + 1] - times[k], now - times[k]
+    for i in range(len(r)):
+        rd[i] = (knots[k + 1, i] - knots[k, i]) / span
+        r[i] = knots[k, i] + since * rd[i]
+    return k
+
+
 class ChunkPlayer:
     """The reference of one robot over time."""
 
@@ -43,11 +73,16 @@ class ChunkPlayer:
         self.joints, self.config = joints, config
         self.seq, self.received, self.refused = -1, -math.inf, 0
         self._times, self._knots = np.zeros(2), np.zeros((2, len(joints)))
-        self._still = np.zeros(len(joints))
+        self._held: Array | None = None
+        self._rows: Array | None = None
+        self.plan = 0
+        """Counts what has been put in the place of the pending targets: chunks taken and rests."""
         self._now, self._at, self._last = -math.inf, 0, self._knots[0]
 
     def rest(self, q: Array, now: float) -> None:
-        """Forget what is pending: the reference rests at q."""
+        """Forget what is pending: the reference rests at q, stiffness and damping stay."""
+        self._held, self._rows = self._in_force(now), None
+        self.plan += 1
         self._times, self._knots = np.array([now]), np.array([q])
         self._now, self._at, self._last = now, 0, self._knots[0]
 
@@ -58,10 +93,13 @@ class ChunkPlayer:
             CommandRefused: If it cannot be followed.  Nothing is changed then, but ``refused`` counts it.
         """
         try:
-            times, targets = self._checked(chunk)
+            times, targets, rows, passed = self._checked(chunk)
         except CommandRefused:
             self.refused += 1
             raise
+        self._held = passed if passed is not None else self._in_force(self._now)
+        self._rows = rows
+        self.plan += 1
         self._times = np.concatenate([[self._now], times])
         self._knots = np.concatenate([self._last[None], targets])
         self._at, self.seq, self.received = 0, chunk.seq, chunk.received
@@ -69,17 +107,15 @@ class ChunkPlayer:
     def reference(self, now: float) -> tuple[Array, Array]:
         """Position and velocity of the reference at ``now``, which never decreases; read only."""
         now = max(now, self._now)
-        times, k = self._times, self._at
-        while k + 1 < len(times) and times[k + 1] <= now:
-            k += 1
-        self._now, self._at = now, k
-        if k + 1 == len(times):
-            self._last = self._knots[k]
-            return self._last, self._still
-        span = times[k + 1] - times[k]
-        rate = (self._knots[k + 1] - self._knots[k]) / span
-        self._last = self._knots[k] + (now - times[k]) * rate
-        return self._last, rate
+        r, rd = np.empty(len(self.joints)), np.empty(len(self.joints))
+        self._at = follow(self._times, self._knots, self._at, now, r, rd)
+        self._now, self._last = now, r
+        return r, rd
+
+    def impedance(self, now: float) -> tuple[Array | None, Array | None]:
+        """Stiffness [N m/rad] and damping [N m s/rad] in force at ``now``, (n,) each; None until a chunk named some."""
+        held = self._in_force(now)
+        return (None, None) if held is None else (held[0], held[1])
 
     def age(self, now: float) -> float:
         """Time since the newest chunk was received [s]; infinite before the first."""
@@ -89,8 +125,22 @@ class ChunkPlayer:
         """Times (K,) and targets (K, n) still to come."""
         return self._times[self._at + 1 :], self._knots[self._at + 1 :]
 
-    def _checked(self, chunk: Chunk) -> tuple[Array, Array]:
-        """The pending times and targets of a chunk, in hardware order; see ``offer``."""
+    def line(self) -> tuple[Array, Array, int]:
+        """Arguments of ``follow``: times and knots, of which some have passed, and the knot passed last; read only."""
+        return self._times, self._knots, self._at
+
+    def _in_force(self, now: float) -> Array | None:
+        """Stiffness and damping at ``now``, (2, n)."""
+        if self._rows is None:
+            return self._held
+        k = int(np.searchsorted(self._times[1:], max(now, self._now) + DUE, side="right"))
+        return self._held if k == 0 else self._rows[k - 1]
+
+    def _checked(self, chunk: Chunk) -> tuple[Array, Array, Array | None, Array | None]:
+        """Of a chunk in hardware order what is pending: times, targets, stiffness and damping (H, 2, n).
+
+        And, where it names them, the stiffness and damping (2, n) of its last target that has passed.
+        """
         n, name = len(self.joints), f"chunk {chunk.seq!r}"
         if isinstance(chunk.seq, bool) or not isinstance(chunk.seq, int | np.integer) or chunk.seq <= self.seq:
             raise CommandRefused(f"{name}: out of order, need a sequence number above {self.seq}")
@@ -108,8 +158,10 @@ class ChunkPlayer:
             if not np.isfinite(values).all():
                 raise CommandRefused(f"{name}: {what} not finite: {values[~np.isfinite(values)][:4].tolist()}")
         self._check_times(name, t, received)
-        q = q[:, self._columns(name, tuple(chunk.joints))]
-        first = int(np.searchsorted(t, self._now, side="right"))
+        columns = self._columns(name, tuple(chunk.joints))
+        q, rows = q[:, columns], self._impedances(name, chunk, q.shape)
+        rows = None if rows is None else rows[:, :, columns]
+        first = int(np.searchsorted(t, self._now + DUE, side="right"))
         if first == len(t):
             raise CommandRefused(f"{name}: stale, its last target was due at {t[-1]:.6f}, now is {self._now:.6f}")
         far = np.abs(q[first] - self._last)
@@ -119,7 +171,26 @@ class ChunkPlayer:
                 f"{name}: jump of {far[j]:.4f} rad at {self.joints[j]} from the present reference, "
                 f"accepted up to {self.config.jump}"
             )
-        return t[first:], q[first:]
+        passed = rows[first - 1] if rows is not None and first > 0 else None
+        return t[first:], q[first:], rows[first:] if rows is not None else None, passed
+
+    def _impedances(self, name: str, chunk: Chunk, shape: tuple[int, ...]) -> Array | None:
+        """Stiffness and damping per target, (H, 2, n), in the chunk's columns; None where it names neither."""
+        if chunk.stiffness is None and chunk.damping is None:
+            return None
+        if chunk.stiffness is None or chunk.damping is None:
+            raise CommandRefused(f"{name}: stiffness and damping belong together, got only one of them")
+        try:
+            k, d = np.array(chunk.stiffness, dtype=np.float64), np.array(chunk.damping, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise CommandRefused(f"{name}: stiffness or damping are not numbers: {error}") from error
+        for what, values in (("stiffness", k), ("damping", d)):
+            if values.shape != shape:
+                raise CommandRefused(f"{name}: {what} {values.shape}, need {shape} like the targets")
+            bad = ~(np.isfinite(values) & (values >= 0))
+            if bad.any():
+                raise CommandRefused(f"{name}: {what} must be finite and >= 0, got {values[bad][:4].tolist()}")
+        return np.stack([k, d], axis=1)
 
     def _check_times(self, name: str, t: Array, received: float) -> None:
         """Increasing, not of another clock, not received too long ago."""

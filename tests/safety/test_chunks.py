@@ -132,3 +132,85 @@ def test_what_the_caller_does_with_its_arrays_later_does_not_matter():
 def test_impossible_values_are_refused(bad):
     with pytest.raises(ConfigError):
         ChunkConfig(**bad)
+
+
+def stiff(k, t, *, seq=1, received=0.0, joints=(), d=None):
+    k = np.asarray(k, dtype=float)[:, None] * np.array([1.0, 2.0, 3.0])
+    d = 0.1 * k if d is None else d
+    return Chunk(q=np.zeros_like(k), t=np.array(t), seq=seq, received=received, joints=joints, stiffness=k, damping=d)
+
+
+def stiffness(p, now):
+    p.reference(now)
+    return p.impedance(now)[0]
+
+
+def test_no_stiffness_is_in_force_before_a_chunk_names_one_nor_before_its_target_is_due():
+    p = player()
+    p.offer(chunk([ROW], [0.05], seq=0))
+    assert p.impedance(0.02) == (None, None)
+    p.offer(stiff([100.0, 50.0], [0.1, 0.2]))
+    assert p.impedance(0.09) == (None, None)
+    np.testing.assert_allclose(stiffness(p, 0.1), [100, 200, 300])
+    np.testing.assert_allclose(p.impedance(0.1)[1], [10, 20, 30])
+    np.testing.assert_allclose(stiffness(p, 0.1999), [100, 200, 300])
+    np.testing.assert_allclose(stiffness(p, 9.0), [50, 100, 150])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.floats(0.001, 0.03), st.floats(1, 900), st.booleans()), min_size=5, max_size=40))
+def test_stiffness_takes_named_values_only_and_never_before_their_time(steps):
+    p, now, seq, due = player(), 0.0, 0, []
+    for dt, k, offer in steps:
+        if offer:
+            seq += 1
+            due = [(now + 0.02, k), (now + 0.05, k / 2)] + [(t, x) for t, x in due if t <= now]
+            p.offer(stiff([k, k / 2], [now + 0.02, now + 0.05], seq=seq, received=now))
+        now += dt
+        held = stiffness(p, now)
+        passed = [(t, x) for t, x in due if t <= now]
+        if passed:
+            assert held[0] == max(passed)[1]
+        else:
+            assert held is None
+
+
+def test_a_target_that_had_passed_when_its_chunk_came_gives_its_stiffness_at_once():
+    p = player()
+    p.reference(0.05)
+    p.offer(stiff([100.0, 50.0], [0.01, 0.2], received=0.05))
+    np.testing.assert_allclose(p.impedance(0.05)[0], [100, 200, 300])
+
+
+def test_stiffness_stays_when_the_reference_rests_and_when_a_chunk_names_none():
+    p = player()
+    p.offer(stiff([100.0, 900.0], [0.1, 0.2]))
+    p.reference(0.1)
+    p.rest(np.zeros(3), 0.15)
+    np.testing.assert_allclose(stiffness(p, 0.3), [100, 200, 300])
+    p.offer(chunk([ROW], [0.4], seq=2, received=0.3))
+    np.testing.assert_allclose(stiffness(p, 0.5), [100, 200, 300])
+
+
+def test_named_columns_of_stiffness_are_put_in_hardware_order():
+    p = player()
+    p.offer(stiff([100.0], [0.1], joints=("c", "a", "b")))
+    np.testing.assert_allclose(stiffness(p, 0.1), [200, 300, 100])
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"stiffness": np.ones((1, 3))}, "belong together"),
+        ({"stiffness": np.ones((1, 2)), "damping": np.ones((1, 3))}, r"stiffness \(1, 2\), need \(1, 3\)"),
+        ({"stiffness": np.ones((1, 3)), "damping": -np.ones((1, 3))}, "damping must be finite and >= 0"),
+        ({"stiffness": np.full((1, 3), np.nan), "damping": np.ones((1, 3))}, "stiffness must be finite"),
+        ({"stiffness": [["x"] * 3], "damping": np.ones((1, 3))}, "not numbers"),
+    ],
+)
+def test_bad_stiffness_refuses_the_chunk_and_changes_nothing(bad, message):
+    p = player()
+    p.offer(stiff([100.0], [0.1], seq=0))
+    with pytest.raises(CommandRefused, match=message):
+        p.offer(Chunk(q=[ROW], t=[0.2], seq=1, received=0.0, **bad))
+    np.testing.assert_allclose(stiffness(p, 0.3), [100, 200, 300])
