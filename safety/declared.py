@@ -1,0 +1,40 @@
+"""What the laws of the filter assume about the robot: declared bounds, in one place.
+
+The laws are tested at these bounds (``tests/safety/test_declared.py``, ``tests/safety/test_meshes.py``); beyond them
+nothing is claimed.  The numbers of a robot in the field come from its own identification.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from palmar.safety.types import ConfigError
+
+
+@dataclass(frozen=True)
+class Declared:
+    """Bounds of the model error and, under them, of the distance between the true and the commanded robot."""
+
+    mass: float = 0.2
+    """Relative error of every link's mass and inertia."""
+    payload: float = 0.5
+    """Mass carried at the palm that nothing compensates [kg]."""
+    delay: int = 3
+    """Age of the command that the servos follow [ticks of 1 ms]."""
+    q_noise: float = 2e-5
+    """Standard deviation of a measured position [rad]."""
+    qd_noise: float = 2e-3
+    """Standard deviation of a measured velocity [rad/s]."""
+    lag_arm: float = 0.10
+    """Time constant with which an arm joint follows its command: the ratio kv / kp of its servo [s]."""
+    lag_hand: float = 0.043
+    """The same for a hand joint free of contact: (kv + damping) / kp [s]."""
+    track_arm: float = 0.0
+    """Largest distance of an arm joint from its command delayed by ``delay`` and lagged by ``lag_arm`` [rad]."""
+    track_hand: float = 0.0
+    """The same for a hand joint that touches nothing [rad]."""
+
+    def __post_init__(self) -> None:
+        for name, value in self.__dict__.items():
+            if not 0 <= value < float("inf"):
+                raise ConfigError(f"declared.{name} must be finite and >= 0, got {value!r}")
