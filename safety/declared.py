@@ -28,11 +28,15 @@ class Declared:
     lag_arm: float = 0.10
     """Time constant with which an arm joint follows its command: the ratio kv / kp of its servo [s]."""
     lag_hand: float = 0.043
-    """The same for a hand joint free of contact: (kv + damping) / kp [s]."""
-    track_arm: float = 0.0
-    """Largest distance of an arm joint from its command delayed by ``delay`` and lagged by ``lag_arm`` [rad]."""
-    track_hand: float = 0.0
-    """The same for a hand joint that touches nothing [rad]."""
+    """The same for a hand joint that touches nothing: (kv + damping) / kp [s]."""
+    track_arm: float = 0.03
+    """Largest distance of an arm joint from its command lagged by ``lag_arm`` [rad]."""
+    track_hand: float = 0.12
+    """Largest distance of a hand joint that touches nothing from its command lagged by ``lag_hand`` [rad]."""
+    closer: float = 0.002
+    """How much closer two links truly come than any command brought them [m]: joints lag differently."""
+    lower: float = 0.004
+    """How much lower a link truly comes than any command brought it [m]."""
 
     def __post_init__(self) -> None:
         for name, value in self.__dict__.items():

@@ -6,12 +6,15 @@ The twin's physics without processes and clocks: what the laws about the *true* 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterator
 
 import mujoco
 import numpy as np
 
 from palmar.safety.declared import Declared
+from palmar.safety.filter import Filter
 from palmar.safety.robot import RobotModel
+from palmar.safety.types import Chunk, CommandRefused, State, Verdict
 from palmar.sim.interface import RobotState
 
 Array = np.ndarray
@@ -90,3 +93,30 @@ class Imperfect:
         self.data.ctrl[self.act] = self._late[0]
         mujoco.mj_step(self.model, self.data)
         self.ticks += 1
+
+
+def drive(
+    filter_: Filter, sim: Imperfect, chunk: Callable[[int, float, Array], Chunk | None], ticks: int
+) -> Iterator[tuple[Array, Verdict]]:
+    """Let a filter drive the robot for some ticks; what was sent (n,) and the verdict, after each.
+
+    Args:
+        filter_: New; it is started where the robot is.
+        sim: The robot, at rest.
+        chunk: What a policy publishes before tick k at time t, given the last command.
+        ticks: How many.
+    """
+    filter_.start(sim.read())
+    for k in range(ticks):
+        now = (k + 1) * DT
+        published = chunk(k, now, filter_.u)
+        try:
+            if published is not None:
+                filter_.offer(published)
+            if filter_.state is State.LATCHED:
+                filter_.reset()
+        except CommandRefused:
+            pass
+        command, verdict = filter_.tick(sim.read(), now)
+        sim.step(command.q)
+        yield command.q, verdict
