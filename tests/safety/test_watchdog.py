@@ -1,14 +1,28 @@
 """Every pair of state and event, compared with a list written by hand."""
 
 import itertools
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from palmar.safety.types import ConfigError, State
-from palmar.safety.watchdog import Event, Watchdog, WatchdogConfig
+from palmar.safety.stop import bounds_of, stop_law
+from palmar.safety.types import CommandRefused, ConfigError, State
+from palmar.safety.watchdog import TRANSITIONS, Event, Watchdog, WatchdogConfig, diagram, rest_within
 
 RUN, HOLD, STOP, LATCHED = State.RUN, State.HOLD, State.STOP, State.LATCHED
+STOPS = {RUN: STOP, HOLD: STOP, STOP: STOP, LATCHED: LATCHED}
+HOLDS = {RUN: HOLD, HOLD: HOLD, STOP: STOP, LATCHED: LATCHED}
 EXPECTED = {
+    Event.ESTOP: STOPS,
+    Event.DRIVER_FAULT: STOPS,
+    Event.STATE_IMPLAUSIBLE: STOPS,
+    Event.JOINT_MISMATCH: STOPS,
+    Event.STATE_FROZEN: HOLDS,
+    Event.READING_GAP: HOLDS,
+    Event.CLOCK_BACKWARDS: HOLDS,
+    Event.PERSON_LOST: HOLDS,
+    Event.RELEASE: {RUN: RUN, HOLD: HOLD, STOP: STOP, LATCHED: LATCHED},
     Event.OPERATOR_STOP: {RUN: STOP, HOLD: STOP, STOP: STOP, LATCHED: LATCHED},
     Event.STATE_NONFINITE: {RUN: STOP, HOLD: STOP, STOP: STOP, LATCHED: LATCHED},
     Event.STATE_STALE: {RUN: STOP, HOLD: STOP, STOP: STOP, LATCHED: LATCHED},
@@ -39,6 +53,99 @@ def test_every_transition(state, event):
         assert w.reason == "before"
     else:
         assert w.reason == ("" if w.state is RUN else event.value)
+
+
+@pytest.mark.parametrize(("state", "event"), list(itertools.product(State, Event)))
+def test_every_transition_while_the_emergency_stop_is_pressed(state, event):
+    w = dog(state)
+    w.pressed = True
+    w.happen(event)
+    assert w.state is (LATCHED if (state, event) == (LATCHED, Event.RESET) else EXPECTED[event][state])
+
+
+def test_every_event_has_its_row_and_no_hold_is_reached_from_a_stop():
+    assert set(EXPECTED) == set(Event) and all(set(row) == set(State) for row in EXPECTED.values())
+    assert {target for (state, _), target in TRANSITIONS.items() if state is STOP} == {LATCHED}
+    assert {event for (state, event) in TRANSITIONS if state is LATCHED} == {Event.RESET}
+
+
+def latched(now=1.0):
+    w = dog(RUN)
+    w.late(now)
+    w.press()
+    w.happen(Event.AT_REST)
+    assert w.state is LATCHED and w.reason == "estop"
+    return w
+
+
+def test_latched_leads_nowhere_without_release_and_reset():
+    w = latched()
+    assert not w.happen(Event.RESET) and w.state is LATCHED and "pressed" in w.refusal()
+    with pytest.raises(CommandRefused, match="pressed"):
+        w.start(2.0, 0)
+    w.release()
+    assert w.state is LATCHED
+    w.late(2.0)
+    assert w.happen(Event.RESET) and w.state is HOLD
+
+
+def test_neither_release_nor_reset_alone_nor_their_wrong_order_unlatches():
+    w = latched()
+    w.happen(Event.RESET)
+    w.release()
+    w.late(9.0)
+    for event in Event:
+        if event is not Event.RESET:
+            w.happen(event)
+    assert w.state is LATCHED
+
+
+def test_a_bouncing_contact_resets_nothing():
+    w = latched()
+    for k in range(40):
+        w.late(1.0 + 0.001 * k)
+        w.press() if k % 3 else w.release()
+        assert not w.happen(Event.RESET) and w.state is LATCHED
+    w.release()
+    w.late(1.08)
+    assert "ago" in w.refusal() and not w.happen(Event.RESET)
+    with pytest.raises(CommandRefused, match="emergency stop"):
+        w.start(1.08, 0)
+    w.late(1.2)
+    assert w.happen(Event.RESET)
+
+
+def test_a_stuck_button_is_never_reset():
+    w = latched()
+    for k in range(2000):
+        w.late(1.0 + 0.01 * k)
+        w.press()
+        assert not w.happen(Event.RESET)
+    assert w.state is LATCHED
+
+
+def test_the_documentation_holds_exactly_this_diagram():
+    text = (Path(__file__).parents[2] / "docs" / "filter.md").read_text()
+    assert text.count("<!-- states -->") == 2
+    assert text.split("<!-- states -->")[1].strip() == diagram()
+    assert all(event.value in diagram() for _, event in TRANSITIONS)
+
+
+def test_the_stop_law_rests_within_the_declared_time(robot):
+    m, dt = robot.limits, 0.001
+    bounds, rng = bounds_of(m, 0.0), np.random.default_rng(0)
+    longest, x = 0, np.zeros(robot.n)
+    for _ in range(200):
+        v, a = rng.uniform(-1, 1, (2, robot.n)) * [m.v_max, m.a_max]
+        v = np.where(rng.random(robot.n) < 0.5, np.sign(v) * m.v_max, v)
+        a = np.where(v * a > 0, a * (np.abs(v) + 0.5 * a * a / m.j_max < m.v_max), a)
+        for ticks in range(10_000):
+            if not (np.any(np.abs(v) > 1e-9) or np.any(a)):
+                break
+            stop_law(v, a, bounds, dt, x)
+            v, a = v + dt * x, x.copy()
+        longest = max(longest, ticks)
+    assert 0.4 < longest * dt <= rest_within(m, 0.0, dt)
 
 
 def test_no_sequence_of_events_leads_from_a_stop_to_run_without_a_reset():
