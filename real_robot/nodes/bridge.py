@@ -1,7 +1,8 @@
 """The bridge node ``palmar_bridge``: ROS 2 on one side, the control process's shared memory on the other.
 
-Chunks go in, states, objects and diagnostics come out.  It decides nothing about safety but who may command:
-a second publisher on the command topic is named and, while it is there, nobody is obeyed.
+Chunks and people go in; states, objects, diagnostics and what was executed in place of a chunk come out.  It decides
+nothing about safety but who may command: a second publisher on the command topic is named and, while it is there,
+nobody is obeyed.
 """
 
 from __future__ import annotations
@@ -21,14 +22,19 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
+from visualization_msgs.msg import MarkerArray
 
 from palmar.real_robot import shared
 from palmar.real_robot.config import RunConfig
 from palmar.real_robot.layout import LAYOUTS, STATES
-from palmar.real_robot.nodes import spinning, trajectory
+from palmar.real_robot.nodes import executed, spinning, trajectory
+from palmar.real_robot.nodes.people import people
 from palmar.safety.types import CommandRefused, State
 
 COMMAND_TOPIC = "/palmar/chunk"
+PEOPLE_TOPIC = "/palmar/people"
+OPERATOR = ("stop", "reset", "estop", "release")
+"""Services of the operator: counters of the request block."""
 NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 FRESH = 0.1
@@ -53,6 +59,7 @@ class Bridge(LifecycleNode):
         self._received = self._seq = 0
         self._last_number, self._lost = -1, 0
         self._last_log = self._last_state = None
+        self._sent = executed.Sent()
         self._seen_objects = np.zeros(len(run.objects), np.int64)
         self.declare_parameter("expected_publisher", "", ParameterDescriptor(description="only node to command"))
         self.declare_parameter("horizon", trajectory.HORIZON, ParameterDescriptor(description="latest target [s]"))
@@ -73,6 +80,7 @@ class Bridge(LifecycleNode):
             self._twin = shared.attach(Path(self.run.twin_memory), LAYOUTS, kind="twin", robot=same)
             self._maps.append(self._twin)
         self._chunk, self._request = control.blocks["chunk"], control.blocks["request"]
+        self._people = control.blocks["people"]
         self._control = control.blocks["state"]
         old = self._request.read()
         if old is not None:
@@ -89,19 +97,17 @@ class Bridge(LifecycleNode):
         self._joint_states = self.create_lifecycle_publisher(JointState, "/joint_states", 10)
         self._diagnostics = self.create_lifecycle_publisher(DiagnosticArray, "/diagnostics", 10)
         self._state = self.create_lifecycle_publisher(DiagnosticStatus, "/palmar/state", LATCHED)
+        self._executed = self.create_lifecycle_publisher(JointTrajectory, executed.EXECUTED_TOPIC, NEWEST)
         self._poses = [
             self.create_lifecycle_publisher(PoseStamped, f"/objects/{name}/pose", 10) for name in self.run.objects
         ]
         # rclpy passes the message's info to a callback of two arguments, though its annotation knows only one.
-        self._subscription = self.create_subscription(
-            JointTrajectory,
-            COMMAND_TOPIC,
-            self._on_chunk,  # pyright: ignore[reportArgumentType]
-            NEWEST,
-        )
-        self._operator_services = [
-            self.create_service(Trigger, f"~/{name}", self._operator(name)) for name in ("stop", "reset", "estop")
+        on_chunk: Any = self._on_chunk
+        self._subscriptions_ = [
+            self.create_subscription(JointTrajectory, COMMAND_TOPIC, on_chunk, NEWEST),
+            self.create_subscription(MarkerArray, PEOPLE_TOPIC, self._on_people, NEWEST),
         ]
+        self._operator_services = [self.create_service(Trigger, f"~/{name}", self._operator(name)) for name in OPERATOR]
         self._timers_ = [
             self.create_timer(1 / STATE_HZ, self._publish_state),
             self.create_timer(1 / GRAPH_HZ, self._check_graph),
@@ -139,8 +145,9 @@ class Bridge(LifecycleNode):
             self.destroy_timer(timer)
         for service in self._operator_services:
             self.destroy_service(service)
-        self.destroy_subscription(self._subscription)
-        for publisher in (self._joint_states, self._diagnostics, self._state, *self._poses):
+        for subscription in self._subscriptions_:
+            self.destroy_subscription(subscription)
+        for publisher in (self._joint_states, self._diagnostics, self._state, self._executed, *self._poses):
             self.destroy_publisher(publisher)
         for mapped in self._maps:
             mapped.close()
@@ -196,14 +203,30 @@ class Bridge(LifecycleNode):
         )
         r["lost"] = self._lost
         r["t"][:h], r["q"][:h] = accepted.t, accepted.q
+        r["impedance"] = accepted.stiffness is not None
+        if accepted.stiffness is not None:
+            r["stiffness"][:h], r["damping"][:h] = accepted.stiffness, accepted.damping
         self._chunk.write()
+
+    def _on_people(self, message: MarkerArray) -> None:
+        """Pass capsules on with a monotonic time of receipt; what is refused is as if it had not come."""
+        if not self._active:
+            return
+        try:
+            found = people(list(message.markers), time.monotonic())
+        except CommandRefused as error:
+            return self._refuse("people", str(error))
+        r, h = self._people.record, len(found.radius)
+        r["count"], r["received"] = h, found.received
+        r["ends"][:h], r["radius"][:h], r["velocity"][:h] = found.ends, found.radius, found.velocity
+        self._people.write()
 
     def _refuse(self, reason: str, detail: str) -> None:
         self._refused[reason] = self._refused.get(reason, 0) + 1
         now = time.monotonic()
         if self._last_log is None or now - self._last_log > LOG_EVERY:
             self._last_log = now
-            self.get_logger().warning(f"chunk refused ({sum(self._refused.values())} so far): {detail[:200]}")
+            self.get_logger().warning(f"refused ({sum(self._refused.values())} so far): {detail[:200]}")
 
     def _check_graph(self) -> None:
         """Hold while another publisher is on the command topic, and say which."""
@@ -263,7 +286,9 @@ class Bridge(LifecycleNode):
         message.header.stamp = self._stamp(float(s["read_t"]))
         message.position, message.velocity, message.effort = (s[k].tolist() for k in ("q", "qd", "tau"))
         self._joint_states.publish(message)
-        now = (int(s["state"]), bytes(s["reason"]))
+        if (sent := self._sent.take(s)) is not None:
+            self._executed.publish(executed.message(self.robot.joints, sent, self._stamp(float(sent.t[0]))))
+        now = (int(s["state"]), bytes(s["reason"]), bytes(s["foreseen"]), int(s["edited_seq"]))
         if now != self._last_state:
             self._last_state = now
             self._state.publish(self._status(s))
@@ -293,6 +318,10 @@ class Bridge(LifecycleNode):
         levels = {State.RUN: DiagnosticStatus.OK, State.HOLD: DiagnosticStatus.WARN}
         values = {k: int(s[k]) for k in ("missed", "chunks", "refused", "driver_errors", "dropped", "beat")}
         values |= {"refusal": s["refusal"].decode(), "mode": self.run.mode, "realtime": bool(s["realtime"])}
+        values |= {"foreseen": s["foreseen"].decode(), "chunk": int(s["chunk"]), "edited_chunk": int(s["edited_seq"])}
+        for name, key in (("foreseen_in_s", "foreseen_t"), ("edited_since_s", "edited_from")):
+            if np.isfinite(s[key]):
+                values[name] = round(abs(float(s[key]) - float(s["t"])), 4)
         return DiagnosticStatus(
             level=levels.get(state, DiagnosticStatus.ERROR),
             name="palmar_filter",

@@ -1,4 +1,7 @@
-"""The policy node ``palmar_policy``: joint states and object poses in, chunks out, at the bundle's rate."""
+"""The policy node ``palmar_policy``: joint states and object poses in, chunks out, at the bundle's rate.
+
+Where the filter changed a chunk, the policy is told what was sent instead; one without such a memory ignores it.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,9 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from palmar.real_robot import shared
 from palmar.real_robot.config import RunConfig
 from palmar.real_robot.layout import LAYOUTS
-from palmar.real_robot.nodes import spinning, trajectory
+from palmar.real_robot.nodes import executed, spinning, trajectory
 from palmar.real_robot.nodes.bridge import COMMAND_TOPIC, NEWEST
+from palmar.real_robot.nodes.executed import EXECUTED_TOPIC, Executed, Listener
 from palmar.safety.robot import RobotModel
 from palmar.safety.types import Array, CommandRefused
 
@@ -39,6 +43,10 @@ class Chooser(Protocol):
 
     def targets(self, q: Array, qd: Array, position: Array, quaternion: Array) -> Array:
         """Targets (H, n) [rad], one per period from now, from readings (n,), (n,), (m, 3), (m, 4)."""
+        ...
+
+    def executed(self, sent: Executed) -> None:
+        """Hear what was sent since the last chunk, where the filter changed it."""
         ...
 
 
@@ -64,6 +72,9 @@ class Sway:
         limits = self.robot.limits
         wave = self._q + self.amplitude * (1 - np.cos(phase))[:, None]
         return np.clip(wave, limits.q_min + 0.02, limits.q_max - 0.02)
+
+    def executed(self, sent: Executed) -> None:
+        """It sways on."""
 
 
 class Learned:
@@ -94,6 +105,15 @@ class Learned:
         action, self._carry = self._policy.act(obs, self._carry)
         return np.asarray(self._io.joint_target(np.asarray(action, dtype=np.float64)))
 
+    def executed(self, sent: Executed) -> None:
+        """Into the policy's memory, if it has one for this."""
+        self._carry = told(self._policy, self._carry, sent)
+
+
+def told(policy: object, carry: Any, sent: Executed) -> Any:
+    """The carry of a policy that was told what was sent; unchanged if the policy does not listen."""
+    return policy.executed(carry, sent) if isinstance(policy, Listener) else carry
+
 
 def chooser(run: RunConfig, robot: RobotModel) -> Chooser:
     """What ``run`` asks for: a bundle, or ``sway`` where none is named."""
@@ -120,7 +140,8 @@ class PolicyNode(LifecycleNode):
         self._announce()
         self._chunks = self.create_lifecycle_publisher(JointTrajectory, COMMAND_TOPIC, NEWEST)
         self._subscriptions_ = [
-            self.create_subscription(JointState, "/joint_states", self._on_joints, qos_profile_sensor_data)
+            self.create_subscription(JointState, "/joint_states", self._on_joints, qos_profile_sensor_data),
+            self.create_subscription(JointTrajectory, EXECUTED_TOPIC, self._on_executed, NEWEST),
         ]
         for k, name in enumerate(self.run.objects):
             on_pose = self._on_pose(k)
@@ -162,6 +183,18 @@ class PolicyNode(LifecycleNode):
         if np.isfinite([q, qd]).all():
             self._joints = (time.monotonic(), q, qd)
 
+    def _on_executed(self, message: JointTrajectory) -> None:
+        """Hand over what was sent; only while an episode runs, for a memory starts with the episode."""
+        if not (self._active and self._started) or self._chooser is None:
+            return
+        age = 1e-9 * self.get_clock().now().nanoseconds - _seconds(message.header.stamp)
+        try:
+            sent = executed.parse(message, self.robot.joints, age, time.monotonic())
+        except CommandRefused as error:
+            self.get_logger().error(f"executed commands ignored: {error}", throttle_duration_sec=1.0)
+            return
+        self._chooser.executed(sent)
+
     def _on_pose(self, k: int) -> Any:
         def handle(message: PoseStamped) -> None:
             p, q = message.pose.position, message.pose.orientation
@@ -181,6 +214,10 @@ class PolicyNode(LifecycleNode):
             self._started = True
         targets = self._chooser.targets(q, qd, self._position.copy(), self._quaternion.copy())
         self._chunks.publish(message(self.robot.joints, targets, 1 / self._chooser.rate))
+
+
+def _seconds(stamp: Any) -> float:
+    return stamp.sec + 1e-9 * stamp.nanosec
 
 
 def message(joints: Sequence[str], targets: Array, period: float) -> JointTrajectory:

@@ -11,6 +11,8 @@ from palmar.safety.types import Array, Chunk, CommandRefused
 
 HORIZON = 5.0
 """Latest target of a chunk after its receipt [s]."""
+IMPEDANCE = ("/stiffness", "/damping")
+"""Columns named ``<joint>/stiffness`` [N m/rad] and ``<joint>/damping`` [N m s/rad] stand beside ``<joint>`` [rad]."""
 
 
 def columns(names: Sequence[str], joints: Sequence[str]) -> list[int]:
@@ -40,8 +42,8 @@ def chunk(
     """A chunk in hardware order with monotonic stamps.
 
     Args:
-        names: Joint name per column.
-        positions: Targets [rad], one row per point.
+        names: Joint name per column, in any order; with stiffness and damping of every joint or of none.
+        positions: Targets [rad], one row per point, and stiffness and damping where they are named.
         after: ``time_from_start`` of each point [s]; time starts at the receipt.
         joints: The robot's, in hardware order.
         seq: Strictly increasing number.
@@ -52,15 +54,22 @@ def chunk(
     """
     if not 1 <= len(positions) <= MAX_CHUNK:
         raise CommandRefused(f"shape: {len(positions)} points, accepted 1 to {MAX_CHUNK}")
-    order = columns(names, joints)
+    soft = any(name.endswith(IMPEDANCE) for name in names)
+    wanted = [joint + kind for kind in ("", *IMPEDANCE) for joint in joints] if soft else joints
+    order = columns(names, wanted)
     lengths = {len(row) for row in positions}
-    if lengths != {len(joints)}:
-        raise CommandRefused(f"shape: points with {sorted(lengths)} positions, need {len(joints)}")
-    q = np.array([np.asarray(row, dtype=np.float64) for row in positions])[:, order]
-    if not np.isfinite(q).all():
+    if lengths != {len(wanted)}:
+        raise CommandRefused(f"shape: points with {sorted(lengths)} positions, need {len(wanted)}")
+    rows = np.array([np.asarray(row, dtype=np.float64) for row in positions])[:, order]
+    if not np.isfinite(rows).all():
         raise CommandRefused("non-finite: positions contain NaN or infinity")
-    t = _times(np.asarray(after, dtype=np.float64))
-    return Chunk(q=q, t=received + t, seq=seq, received=received)
+    n = len(joints)
+    if np.any(rows[:, n:] < 0):
+        raise CommandRefused(f"negative: stiffness and damping must be >= 0, got {rows[:, n:].min()}")
+    t, q = received + _times(np.asarray(after, dtype=np.float64)), rows[:, :n]
+    if not soft:
+        return Chunk(q=q, t=t, seq=seq, received=received)
+    return Chunk(q=q, t=t, seq=seq, received=received, stiffness=rows[:, n : 2 * n], damping=rows[:, 2 * n :])
 
 
 def _times(after: Array) -> Array:
