@@ -22,6 +22,7 @@ from palmar.safety.chunks import ChunkConfig, ChunkPlayer
 from palmar.safety.constraints import ConstraintSet
 from palmar.safety.geometry import FAR, Kinematics, pair_gap, poses
 from palmar.safety.intention import intend, step
+from palmar.safety.obstacles import nothing
 from palmar.safety.qp import SOLVED, AccelerationQP, BarrierConfig
 from palmar.safety.robot import RobotModel
 from palmar.safety.stop import FAILURES, OK, Space, bounds_of, posture, stop_law, verify_stop, work_of
@@ -209,6 +210,7 @@ class Filter:
             bounds_of(constraints.limits, buffer),
             space_of(constraints, config.allowance, config.table_tracking),
         )
+        self.obstacles = nothing()
         self.qp = AccelerationQP(
             robot, self.kinematics, self.bounds, self.space, config.barrier, dt=config.dt, torque_error=torque
         )
@@ -244,8 +246,8 @@ class Filter:
         self.qp.solve(home, zero, zero, zero)
         step(home, zero, zero, self.config.dt, self._q, self._v)
         stop_law(zero, zero, self.bounds, self.config.dt, self._stop)
-        verify_stop(tree, self.bounds, self.space, home, zero, zero, self.config.dt, self._work)
-        posture(tree, self.bounds, self.space, home, self._work)
+        verify_stop(tree, self.bounds, self.space, self.obstacles, home, zero, zero, self.config.dt, self._work)
+        posture(tree, self.bounds, self.space, self.obstacles, home, self._work)
         _look(tree, home, self._work, np.empty(3))
         _sound(home, zero, zero)
         _astray(home, home, self._deviation)
@@ -269,7 +271,7 @@ class Filter:
         if np.abs(state.qd).max() > AT_REST:
             raise CommandRefused(f"start needs a robot at rest (|qd| <= {AT_REST}), got {state.qd}")
         q = np.array(state.q, dtype=np.float64)
-        code = posture(self.kinematics.tree, self.bounds, self.space, q, self._work)
+        code = posture(self.kinematics.tree, self.bounds, self.space, self.obstacles, q, self._work)
         if code != OK and self.mode == "enforce":
             raise CommandRefused(f"start pose violates {FAILURES[code]}: q = {np.round(q, 4).tolist()}")
         self.u, self.ud, self.udd = q, np.zeros(self.robot.n), np.zeros(self.robot.n)
@@ -390,7 +392,7 @@ class Filter:
         _, targets = self.player.pending()
         if self.foreseen is None and self._foresee < len(targets):
             times, k = self.player.pending()[0], self._foresee
-            code = posture(self.kinematics.tree, self.bounds, self.space, targets[k], self._work)
+            code = posture(self.kinematics.tree, self.bounds, self.space, self.obstacles, targets[k], self._work)
             self._foresee += 1
             if code != OK:
                 self.foreseen = (float(times[k]), FAILURES[code])
@@ -410,7 +412,7 @@ class Filter:
             active = self.qp.active
             step(self.u, self.ud, x, dt, self._q, self._v)
             found, _, _ = verify_stop(
-                self.kinematics.tree, self.bounds, self.space, self._q, self._v, x, dt, self._work
+                self.kinematics.tree, self.bounds, self.space, self.obstacles, self._q, self._v, x, dt, self._work
             )
             reason = "" if found == OK else "unverified_" + FAILURES[found]
         elif code > 0:

@@ -69,15 +69,67 @@ class Tree(NamedTuple):
     """(P,) part of the barriers' reach for a pair: 1 if the arm can close it, less for fingers alone."""
     palm_reach: Array
     """(n,) how far one radian of a joint moves the palm origin, at most [m/rad]."""
+    around: Array
+    """(g,) radius of a geom's bounding sphere about its centre [m]."""
+    moving: Array
+    """(m,) geoms that a joint moves."""
+    hand: Array
+    """(g,) whether a geom belongs to the palm or to what it carries, bool."""
+    reach: Array
+    """(n, g) how far one radian of a joint moves a geom, at most [m/rad]."""
+
+
+@njit(cache=True, nogil=True)
+def segment_segment(rx, ry, rz, dx, dy, dz, ex, ey, ez):
+    """Closest points of the segments s d and -r + t e, for s and t in [-1, 1].
+
+    Source: Ericson, Real-Time Collision Detection, 5.1.9.  For (nearly) parallel and for point segments the
+    closest points are among the four pairs of an end and its nearest point, which are compared.
+
+    Args:
+        rx: Centre of the first less centre of the second [m]; likewise ry, rz.
+        ry: See rx.
+        rz: See rx.
+        dx: Half of the first segment [m]; likewise dy, dz.
+        dy: See dx.
+        dz: See dx.
+        ex: Half of the second [m]; likewise ey, ez.
+        ey: See ex.
+        ez: See ex.
+
+    Returns:
+        Square distance [m2], s, t.
+    """
+    aa, ee = dx * dx + dy * dy + dz * dz, ex * ex + ey * ey + ez * ez
+    ae = dx * ex + dy * ey + dz * ez
+    c, g = dx * rx + dy * ry + dz * rz, ex * rx + ey * ry + ez * rz
+    det = aa * ee - ae * ae
+    if det > 1e-6 * aa * ee:
+        s = min(1.0, max(-1.0, (ae * g - c * ee) / det))
+        t = (g + s * ae) / ee
+        if t < -1.0 or t > 1.0:
+            t = min(1.0, max(-1.0, t))
+            s = min(1.0, max(-1.0, (t * ae - c) / aa))
+        x, y, z = rx + s * dx - t * ex, ry + s * dy - t * ey, rz + s * dz - t * ez
+        return x * x + y * y + z * z, s, t
+    best, bs, bt = 1e300, 0.0, 0.0
+    for k in range(4):
+        if k < 2:
+            s = 2.0 * k - 1.0
+            t = min(1.0, max(-1.0, (g + s * ae) / ee)) if ee > 0.0 else 0.0
+        else:
+            t = 2.0 * k - 5.0
+            s = min(1.0, max(-1.0, (t * ae - c) / aa)) if aa > 0.0 else 0.0
+        x, y, z = rx + s * dx - t * ex, ry + s * dy - t * ey, rz + s * dz - t * ez
+        w = x * x + y * y + z * z
+        if w < best:
+            best, bs, bt = w, s, t
+    return best, bs, bt
 
 
 @njit(cache=True, nogil=True)
 def segment_distance(ends, a, b):
     """Closest points of two segments.
-
-    Robust for parallel and for degenerate (point) segments.  Source: Ericson, Real-Time Collision
-    Detection, 5.1.9; where the closest points are not both inside, and for parallel segments, they are among
-    the four pairs of an end and its nearest point, which are compared.
 
     Args:
         ends: Segment ends and centres [m], (g, 3, 3).
@@ -87,49 +139,57 @@ def segment_distance(ends, a, b):
     Returns:
         Distance [m], parameters s and t of the closest points in [0, 1].
     """
-    dx, dy, dz = ends[a, 1, 0] - ends[a, 0, 0], ends[a, 1, 1] - ends[a, 0, 1], ends[a, 1, 2] - ends[a, 0, 2]
-    ex, ey, ez = ends[b, 1, 0] - ends[b, 0, 0], ends[b, 1, 1] - ends[b, 0, 1], ends[b, 1, 2] - ends[b, 0, 2]
-    rx, ry, rz = ends[a, 0, 0] - ends[b, 0, 0], ends[a, 0, 1] - ends[b, 0, 1], ends[a, 0, 2] - ends[b, 0, 2]
-    aa, ee = dx * dx + dy * dy + dz * dz, ex * ex + ey * ey + ez * ez
-    ae = dx * ex + dy * ey + dz * ez
-    c, g = dx * rx + dy * ry + dz * rz, ex * rx + ey * ry + ez * rz
-    det = aa * ee - ae * ae
-    best, bs, bt = 1e300, 0.0, 0.0
-    for k in range(5):
-        if k == 0:
-            if det <= 1e-9 * aa * ee:
-                continue
-            s, t = (ae * g - c * ee) / det, (aa * g - ae * c) / det
-            if s < 0.0 or s > 1.0 or t < 0.0 or t > 1.0:
-                continue
-        elif k <= 2:
-            s = float(k - 1)
-            t = min(1.0, max(0.0, (g + s * ae) / ee)) if ee > 0.0 else 0.0
-        else:
-            t = float(k - 3)
-            s = min(1.0, max(0.0, (t * ae - c) / aa)) if aa > 0.0 else 0.0
-        x, y, z = rx + s * dx - t * ex, ry + s * dy - t * ey, rz + s * dz - t * ez
-        w = x * x + y * y + z * z
-        if w < best:
-            best, bs, bt = w, s, t
-        if k == 0:
-            break
-    return math.sqrt(best), bs, bt
+    square, s, t = segment_segment(
+        0.5 * (ends[a, 0, 0] + ends[a, 1, 0] - ends[b, 0, 0] - ends[b, 1, 0]),
+        0.5 * (ends[a, 0, 1] + ends[a, 1, 1] - ends[b, 0, 1] - ends[b, 1, 1]),
+        0.5 * (ends[a, 0, 2] + ends[a, 1, 2] - ends[b, 0, 2] - ends[b, 1, 2]),
+        0.5 * (ends[a, 1, 0] - ends[a, 0, 0]),
+        0.5 * (ends[a, 1, 1] - ends[a, 0, 1]),
+        0.5 * (ends[a, 1, 2] - ends[a, 0, 2]),
+        0.5 * (ends[b, 1, 0] - ends[b, 0, 0]),
+        0.5 * (ends[b, 1, 1] - ends[b, 0, 1]),
+        0.5 * (ends[b, 1, 2] - ends[b, 0, 2]),
+    )
+    return math.sqrt(square), 0.5 * (1.0 + s), 0.5 * (1.0 + t)
 
 
-@njit(cache=True, nogil=True, inline="always")
-def centre_distance(ends, a, b):
-    """Distance of the centres of two segments [m]."""
-    x, y, z = ends[a, 2, 0] - ends[b, 2, 0], ends[a, 2, 1] - ends[b, 2, 1], ends[a, 2, 2] - ends[b, 2, 2]
-    return math.sqrt(x * x + y * y + z * z)
+# A function that takes arrays or a tree counts references to each of them on every call.  So loops over pairs take the
+# arrays they need out of the tree first, and what they call takes as few as possible.
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
+def pair_bounds(pairs, spheres, ends, low):
+    """Lower bounds of all pairs' distances by their bounding spheres [m], into ``low`` (P,)."""
+    for i in range(len(pairs)):
+        a, b = pairs[i, 0], pairs[i, 1]
+        x, y, z = ends[a, 2, 0] - ends[b, 2, 0], ends[a, 2, 1] - ends[b, 2, 1], ends[a, 2, 2] - ends[b, 2, 2]
+        low[i] = math.sqrt(x * x + y * y + z * z) - spheres[i]
+
+
+@njit(cache=True, nogil=True)
+def capsule_gap(ends, radius, a, b):
+    """Distance of geoms a and b [m]."""
+    square, _, _ = segment_segment(
+        ends[a, 2, 0] - ends[b, 2, 0],
+        ends[a, 2, 1] - ends[b, 2, 1],
+        ends[a, 2, 2] - ends[b, 2, 2],
+        0.5 * (ends[a, 1, 0] - ends[a, 0, 0]),
+        0.5 * (ends[a, 1, 1] - ends[a, 0, 1]),
+        0.5 * (ends[a, 1, 2] - ends[a, 0, 2]),
+        0.5 * (ends[b, 1, 0] - ends[b, 0, 0]),
+        0.5 * (ends[b, 1, 1] - ends[b, 0, 1]),
+        0.5 * (ends[b, 1, 2] - ends[b, 0, 2]),
+    )
+    return math.sqrt(square) - radius[a] - radius[b]
+
+
+@njit(cache=True, nogil=True)
 def pair_gap(tree, ends, i, near):
     """Distance of pair i [m], or the lower bound of its bounding spheres where that reaches ``near``."""
     a, b = tree.pairs[i, 0], tree.pairs[i, 1]
-    low = centre_distance(ends, a, b) - tree.spheres[i]
-    return low if low >= near else segment_distance(ends, a, b)[0] - tree.radius[a] - tree.radius[b]
+    x, y, z = ends[a, 2, 0] - ends[b, 2, 0], ends[a, 2, 1] - ends[b, 2, 1], ends[a, 2, 2] - ends[b, 2, 2]
+    low = math.sqrt(x * x + y * y + z * z) - tree.spheres[i]
+    return low if low >= near else capsule_gap(ends, tree.radius, a, b)
 
 
 @njit(cache=True, nogil=True)
@@ -194,13 +254,38 @@ def point_row(tree, body, x, n, axis, anchor, sign, row):
 
 
 @njit(cache=True, nogil=True)
+def pair_distances(pairs, spheres, radius, ends, near, pair):
+    """Pair distances [m], exact below ``near`` and lower bounds above, into ``pair`` (P,)."""
+    pair_bounds(pairs, spheres, ends, pair)
+    for i in range(len(pairs)):
+        if pair[i] < near:
+            pair[i] = capsule_gap(ends, radius, pairs[i, 0], pairs[i, 1])
+
+
+@njit(cache=True, nogil=True)
+def heights(table, radius, ends, out):
+    """Heights of the table's geoms above it [m], into ``out`` (k,)."""
+    for i in range(len(table)):
+        g = table[i]
+        out[i] = min(ends[g, 0, 2], ends[g, 1, 2]) - radius[g]
+
+
+@njit(cache=True, nogil=True)
+def smallest_pair(pairs, spheres, radius, ends, low):
+    """Smallest self clearance [m], clamped to FAR; ``low`` (P,) is scratch."""
+    pair_bounds(pairs, spheres, ends, low)
+    best = FAR
+    for i in range(len(pairs)):
+        if low[i] < best:
+            best = min(best, capsule_gap(ends, radius, pairs[i, 0], pairs[i, 1]))
+    return best
+
+
+@njit(cache=True, nogil=True)
 def distances(tree, ends, near, pair, table):
     """Pair distances (P,), exact below ``near`` and lower bounds above, and table heights (k,)."""
-    for i in range(len(tree.pairs)):
-        pair[i] = pair_gap(tree, ends, i, near)
-    for i in range(len(tree.table)):
-        g = tree.table[i]
-        table[i] = min(ends[g, 0, 2], ends[g, 1, 2]) - tree.radius[g]
+    pair_distances(tree.pairs, tree.spheres, tree.radius, ends, near, pair)
+    heights(tree.table, tree.radius, ends, table)
 
 
 @njit(cache=True, nogil=True)
@@ -426,6 +511,7 @@ def _tree(model: mujoco.MjModel, robot: RobotModel) -> tuple[Tree, tuple[str, ..
     for i, (a, b) in enumerate(pairs):
         apart = above[body[a]] ^ above[body[b]]  # a joint above both moves them as one
         pair_reach[i] = np.where(apart, np.where(above[body[a]], reach[a], reach[b]), 0.0)
+    hand = np.array([_carried(parent, b, int(palm) - 1) for b in body])
     tree = Tree(
         parent=parent,
         position=position,
@@ -447,8 +533,19 @@ def _tree(model: mujoco.MjModel, robot: RobotModel) -> tuple[Tree, tuple[str, ..
         pair_near=np.where(pair_reach[:, : robot.n_arm].any(axis=1), 1.0, 0.2),
         table_reach=np.ascontiguousarray(reach[table].reshape(len(table), n).T),
         palm_reach=_reach(chain, int(palm) - 1, np.zeros((1, 3)), n),
+        around=half[:, 0] + model.geom_size[geoms, 0],
+        moving=np.flatnonzero(above[body].any(axis=1)),
+        hand=hand,
+        reach=np.ascontiguousarray(reach.reshape(len(body), n).T),
     )
     return tree, tuple(names), joints
+
+
+def _carried(parent: Array, body: int, palm: int) -> bool:
+    """Whether a body is the palm or a descendant of it."""
+    while body >= 0 and body != palm:
+        body = int(parent[body])
+    return body == palm
 
 
 def _reach(tree: tuple[Array, ...], body: int, points: Array, n: int) -> Array:

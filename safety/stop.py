@@ -15,12 +15,13 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from palmar.safety.geometry import Tree, pair_gap, poses
+from palmar.safety.geometry import Tree, capsule_gap, pair_bounds, poses
+from palmar.safety.obstacles import OBJECT, PERSON, SLOTS, obstacle_distance
 from palmar.safety.robot import Limits
 
 Array = np.ndarray
 
-OK, POSITION, VELOCITY, ACCELERATION, JERK, SELF, TABLE, WORKSPACE, EFFORT = range(9)
+OK, POSITION, VELOCITY, ACCELERATION, JERK, SELF, TABLE, WORKSPACE, EFFORT, KEEP_OUT, SEPARATION = range(11)
 FAILURES = (
     "",
     "joint_position",
@@ -31,6 +32,8 @@ FAILURES = (
     "table_clearance",
     "workspace",
     "verifier_effort",
+    "keep_out",
+    "speed_separation",
 )
 """What ``verify_stop`` found; ``verifier_effort`` means it could not decide within its samples."""
 
@@ -96,7 +99,7 @@ def bounds_of(limits: Limits, buffer: float) -> Bounds:
     )
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def landing(speed, step):
     """Deceleration x >= 0 after which ramping it down by ``step`` per tick ends exactly at speed 0.
 
@@ -113,7 +116,7 @@ def landing(speed, step):
     return speed / m + 0.5 * step * (m - 1.0)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def stop_joint(v, a, a_max, j_max, dt):
     """Acceleration of the next tick that brings one joint to rest without overshoot [rad/s2].
 
@@ -136,15 +139,15 @@ def stop_law(v, a, bounds, dt, out):
         out[i] = stop_joint(v[i], a[i], bounds.a[i], bounds.j[i], dt)
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _too_fast(q, v, i, b):
-    """Whether joint i exceeds the published position-dependent speed limit."""
-    if abs(v) > b.v[i]:
+@njit(cache=True, nogil=True)
+def _too_fast(q, v, v_max, offset, two_a, up, down):
+    """Whether a joint exceeds the published position-dependent speed limit."""
+    if abs(v) > v_max:
         return True
-    if v == 0.0 or b.two_a[i] == np.inf:
+    if v == 0.0 or two_a == np.inf:
         return False
-    room = b.up[i] - q if v > 0.0 else q - b.down[i]
-    return (abs(v) + b.offset[i]) ** 2 > b.two_a[i] * room
+    room = up - q if v > 0.0 else q - down
+    return (abs(v) + offset) ** 2 > two_a * room
 
 
 @njit(cache=True, nogil=True)
@@ -167,7 +170,8 @@ def stop_path(q, v, a, b, dt, path, turn):
     for i in range(n):
         x, s, f, k = q[i], v[i], a[i], 0
         turn[i] = -1
-        a_max, step = b.a[i], b.j[i] * dt
+        a_max, step, low, high = b.a[i], b.j[i] * dt, b.low[i], b.high[i]
+        v_max, offset, two_a, up, down = b.v[i], b.offset[i], b.two_a[i], b.up[i], b.down[i]
         if abs(f) > a_max * (1.0 + 1e-9):
             return 0, ACCELERATION
         path[i, 0] = x
@@ -175,9 +179,9 @@ def stop_path(q, v, a, b, dt, path, turn):
         m = math.ceil(a_max / step)
         full = dt * (m * a_max - 0.5 * step * m * (m - 1.0)) + a_max * dt
         while True:
-            if x < b.low[i] or x > b.high[i]:
+            if x < low or x > high:
                 return k, POSITION
-            if _too_fast(x, s, i, b):
+            if _too_fast(x, s, v_max, offset, two_a, up, down):
                 return k, VELOCITY
             if abs(s) < 1e-13 and abs(f) < 1e-9 or k == LONGEST:
                 break
@@ -200,28 +204,30 @@ def stop_path(q, v, a, b, dt, path, turn):
     return last, OK
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _at(path, i, k):
-    """Position of joint i at tick k of a stop path."""
-    end = int(path[i, LONGEST + 1])
-    return path[i, k if k < end else end]
-
-
 class Work(NamedTuple):
-    """Scratch space of ``verify_stop``."""
+    """Scratch space of ``verify_stop``.
+
+    A clearance that a stop could use up is *live*.  Row i of the arrays with L rows speaks of live clearance i.
+    """
 
     path: Array
     turn: Array
     q: Array
     moved: Array
     travel: Array
-    fall: Array
+    """(P,) how far a stop could bring a pair together at most [m]."""
+    way: Array
+    """(g,) how far it could move a geom at most [m]."""
     live: Array
-    low: Array
-    pair: Array
-    """(SAMPLES, P)"""
-    table: Array
-    """(SAMPLES, k)"""
+    """(L, 3) what it is (PAIR, HEIGHT or OBSTACLE), then pair, or geom, or geom and slot."""
+    limit: Array
+    """(L,) clearance needed at the stop's first tick [m]."""
+    grow: Array
+    """(L,) by how much more with time [m/s]."""
+    reach: Array
+    """(L, n) how far one radian of a joint changes it, at most [m/rad]."""
+    value: Array
+    """(SAMPLES, L) clearance beyond what is needed [m]."""
     palm: Array
     """(SAMPLES, 3)"""
     stack: Array
@@ -232,36 +238,45 @@ class Work(NamedTuple):
     ends: Array
 
 
+PAIR, HEIGHT, OBSTACLE = range(3)
+FAULT = (SELF, TABLE, KEEP_OUT)
+"""Failure code of a live clearance of each kind."""
+
+
 def work_of(tree: Tree) -> Work:
     """Scratch space for a robot."""
-    b, n, g = len(tree.parent), len(tree.joint_body), len(tree.geom_body)
+    b, n, g, pairs = len(tree.parent), len(tree.joint_body), len(tree.geom_body), len(tree.pairs)
+    most = pairs + len(tree.table) + SLOTS * len(tree.moving)
     return Work(
-        np.zeros((n, LONGEST + 2)),
-        np.zeros(n, dtype=np.int64),
-        np.zeros(n),
-        np.zeros(n),
-        np.zeros(len(tree.pairs)),
-        np.zeros(len(tree.table)),
-        np.zeros(len(tree.pairs), dtype=np.int64),
-        np.zeros(len(tree.table), dtype=np.int64),
-        np.zeros((SAMPLES, len(tree.pairs))),
-        np.zeros((SAMPLES, len(tree.table))),
-        np.zeros((SAMPLES, 3)),
-        np.zeros((SAMPLES, 4), dtype=np.int64),
-        np.zeros((b, 3)),
-        np.zeros((b, 3, 3)),
-        np.zeros((n, 3)),
-        np.zeros((n, 3)),
-        np.zeros((g, 3, 3)),
+        path=np.zeros((n, LONGEST + 2)),
+        turn=np.zeros(n, dtype=np.int64),
+        q=np.zeros(n),
+        moved=np.zeros(n),
+        travel=np.zeros(pairs),
+        way=np.zeros(g),
+        live=np.zeros((most, 3), dtype=np.int64),
+        limit=np.zeros(most),
+        grow=np.zeros(most),
+        reach=np.zeros((most, n)),
+        value=np.zeros((SAMPLES, most)),
+        palm=np.zeros((SAMPLES, 3)),
+        stack=np.zeros((SAMPLES, 4), dtype=np.int64),
+        p=np.zeros((b, 3)),
+        r=np.zeros((b, 3, 3)),
+        axis=np.zeros((n, 3)),
+        anchor=np.zeros((n, 3)),
+        ends=np.zeros((g, 3, 3)),
     )
 
 
 @njit(cache=True, nogil=True)
 def _place(tree, space, w, k, s):
     """Forward kinematics at tick k of the path and the palm into row s; whether that is in the workspace."""
-    for i in range(len(w.q)):
-        w.q[i] = _at(w.path, i, k)
-    poses(tree, w.q, w.p, w.r, w.axis, w.anchor, w.ends)
+    path, q = w.path, w.q
+    for i in range(len(q)):
+        end = int(path[i, LONGEST + 1])
+        q[i] = path[i, k if k < end else end]
+    poses(tree, q, w.p, w.r, w.axis, w.anchor, w.ends)
     inside = True
     for i in range(3):
         x = w.p[tree.palm, i]
@@ -271,143 +286,222 @@ def _place(tree, space, w, k, s):
 
 
 @njit(cache=True, nogil=True)
-def _first(tree, space, w):
-    """Geometry of the first tick, and what could come too close by ``w.moved`` at all: the live ones.
-
-    Returns:
-        Failure code, number of live pairs, of live geoms, and whether the palm is live.
-    """
-    if not _place(tree, space, w, 0, 0):
-        return WORKSPACE, 0, 0, False
-    w.travel[:] = 0.0
-    w.fall[:] = 0.0
-    way = 0.0
-    for j in range(len(w.moved)):
-        if w.moved[j] > 0.0:
-            m = w.moved[j]
-            for i in range(len(w.travel)):
-                w.travel[i] += m * tree.pair_reach[j, i]
-            for i in range(len(w.fall)):
-                w.fall[i] += m * tree.table_reach[j, i]
-            way += m * tree.palm_reach[j]
-    pairs, geoms, palm = 0, 0, False
-    for i in range(len(tree.pairs)):
-        d = pair_gap(tree, w.ends, i, space.self_limit + w.travel[i])
-        if d < space.self_limit:
-            return SELF, 0, 0, False
-        if d - w.travel[i] < space.self_limit:
-            w.live[pairs], w.pair[0, pairs] = i, d
-            pairs += 1
-    for i in range(len(tree.table)):
-        g = tree.table[i]
-        h = min(w.ends[g, 0, 2], w.ends[g, 1, 2]) - tree.radius[g]
-        if h < space.table_limit:
-            return TABLE, 0, 0, False
-        if h - w.fall[i] < space.table_limit:
-            w.low[geoms], w.table[0, geoms] = i, h
-            geoms += 1
-    for i in range(3):
-        x = w.palm[0, i]
-        palm = palm or x - way < space.lower[i] or x + way > space.upper[i]
-    return OK, pairs, geoms, palm
+def _ways(moved, reach, out):
+    """By how much joints that move by ``moved`` (n,) change each clearance at most, into ``out``, reach (n, L)."""
+    out[:] = 0.0
+    for j in range(len(moved)):
+        m = moved[j]
+        if m > 0.0:
+            for i in range(len(out)):
+                out[i] += m * reach[j, i]
 
 
 @njit(cache=True, nogil=True)
-def _sample(tree, space, w, k, s, pairs, geoms):
-    """Geometry of the live pairs and geoms at tick k of the path into row s; failure code."""
+def _first_pairs(tree, limit, w):
+    """Live pairs of the first tick: failure code and how many."""
+    pairs, radius, ends, travel, low = tree.pairs, tree.radius, w.ends, w.travel, w.value[SAMPLES - 1]
+    live, value, reach, count = w.live, w.value, w.reach, 0
+    _ways(w.moved, tree.pair_reach, travel)
+    pair_bounds(pairs, tree.spheres, ends, low)
+    for i in range(len(pairs)):
+        if low[i] >= limit + travel[i]:
+            continue
+        d = capsule_gap(ends, radius, pairs[i, 0], pairs[i, 1])
+        if d < limit:
+            return SELF, 0
+        if d - travel[i] < limit:
+            live[count, 0], live[count, 1] = PAIR, i
+            value[0, count], w.limit[count], w.grow[count] = d - limit, limit, 0.0
+            for j in range(reach.shape[1]):
+                reach[count, j] = tree.pair_reach[j, i]
+            count += 1
+    return OK, count
+
+
+@njit(cache=True, nogil=True)
+def _first_heights(tree, limit, w, count):
+    """Live heights of the first tick: failure code and number of live clearances."""
+    ends, live, reach = w.ends, w.live, w.reach
+    for i in range(len(tree.table)):
+        g = tree.table[i]
+        d = min(ends[g, 0, 2], ends[g, 1, 2]) - tree.radius[g]
+        if d < limit:
+            return TABLE, 0
+        if d - w.way[g] < limit:
+            live[count, 0], live[count, 1] = HEIGHT, g
+            w.value[0, count], w.limit[count], w.grow[count] = d - limit, limit, 0.0
+            for j in range(reach.shape[1]):
+                reach[count, j] = tree.reach[j, g]
+            count += 1
+    return OK, count
+
+
+@njit(cache=True, nogil=True)
+def _first_obstacles(tree, obstacles, w, seconds, count):
+    """Live distances to obstacles of the first tick: failure code and number of live clearances.
+
+    A person counts only where the robot moves, that is where the stop takes ``seconds`` > 0.
+    """
+    ends, radius, live, reach = w.ends, tree.radius, w.live, w.reach
+    for o in range(obstacles.count):
+        kind, limit, grow = obstacles.kind[o], obstacles.limit[o], obstacles.grow[o]
+        if kind == OBJECT or limit == -np.inf or kind == PERSON and seconds == 0.0:
+            continue
+        limit += grow * obstacles.reaction
+        x, y, z = obstacles.centre[o, 0], obstacles.centre[o, 1], obstacles.centre[o, 2]
+        for i in range(len(tree.moving)):
+            g = tree.moving[i]
+            far = limit + w.way[g] + grow * seconds
+            u, v, t = ends[g, 2, 0] - x, ends[g, 2, 1] - y, ends[g, 2, 2] - z
+            if math.sqrt(u * u + v * v + t * t) >= far + tree.around[g] + obstacles.around[o]:
+                continue
+            d = obstacle_distance(ends, g, obstacles, o) - radius[g]
+            if d < limit:
+                return SEPARATION if kind == PERSON else KEEP_OUT, 0
+            if d < far:
+                live[count, 0], live[count, 1], live[count, 2] = OBSTACLE, g, o
+                w.value[0, count], w.limit[count], w.grow[count] = d - limit, limit, grow
+                for j in range(reach.shape[1]):
+                    reach[count, j] = tree.reach[j, g]
+                count += 1
+    return OK, count
+
+
+@njit(cache=True, nogil=True)
+def _first(tree, space, obstacles, w, seconds):
+    """Geometry of the first tick, and what could come too close by ``w.moved`` at all: the live clearances.
+
+    Returns:
+        Failure code, number of live clearances, whether the palm is live.
+    """
+    if not _place(tree, space, w, 0, 0):
+        return WORKSPACE, 0, False
+    code, count = _first_pairs(tree, space.self_limit, w)
+    if code != OK:
+        return code, 0, False
+    _ways(w.moved, tree.reach, w.way)
+    code, count = _first_heights(tree, space.table_limit, w, count)
+    if code != OK:
+        return code, 0, False
+    if obstacles.count > 0:
+        code, count = _first_obstacles(tree, obstacles, w, seconds, count)
+        if code != OK:
+            return code, 0, False
+    palm, way = False, 0.0
+    for j in range(len(w.moved)):
+        way += w.moved[j] * tree.palm_reach[j]
+    for i in range(3):
+        x = w.palm[0, i]
+        palm = palm or x - way < space.lower[i] or x + way > space.upper[i]
+    return OK, count, palm
+
+
+@njit(cache=True, nogil=True)
+def _sample(tree, space, obstacles, w, k, s, count, dt):
+    """Live clearances at tick k of the path into row s; failure code."""
     if not _place(tree, space, w, k, s):
         return WORKSPACE
-    for i in range(pairs):
-        w.pair[s, i] = pair_gap(tree, w.ends, w.live[i], np.inf)
-        if w.pair[s, i] < space.self_limit:
-            return SELF
-    for i in range(geoms):
-        g = tree.table[w.low[i]]
-        w.table[s, i] = min(w.ends[g, 0, 2], w.ends[g, 1, 2]) - tree.radius[g]
-        if w.table[s, i] < space.table_limit:
-            return TABLE
+    pairs, radius, ends, live, value = tree.pairs, tree.radius, w.ends, w.live, w.value
+    for i in range(count):
+        if live[i, 0] == PAIR:
+            d = capsule_gap(ends, radius, pairs[live[i, 1], 0], pairs[live[i, 1], 1])
+        elif live[i, 0] == HEIGHT:
+            g = live[i, 1]
+            d = min(ends[g, 0, 2], ends[g, 1, 2]) - radius[g]
+        else:
+            d = obstacle_distance(ends, live[i, 1], obstacles, live[i, 2]) - radius[live[i, 1]]
+        value[s, i] = d - w.limit[i] - w.grow[i] * (k * dt)
+        if value[s, i] < 0.0:
+            return SEPARATION if w.grow[i] > 0.0 else FAULT[live[i, 0]]
     return OK
 
 
 @njit(cache=True, nogil=True)
-def posture(tree, bounds, space, q, w):
+def posture(tree, bounds, space, obstacles, q, w):
     """Failure code of standing still at q."""
     for i in range(len(q)):
         if not bounds.low[i] <= q[i] <= bounds.high[i]:
             return POSITION
         w.path[i, 0], w.path[i, LONGEST + 1], w.moved[i] = q[i], 0.0, 0.0
-    return _first(tree, space, w)[0]
+    return _first(tree, space, obstacles, w, 0.0)[0]
 
 
 @njit(cache=True, nogil=True)
-def _travel(bounds, w, k0, k1, dt):
-    """How far each joint travels between two ticks, back and forth added up, into ``w.moved`` [rad]."""
-    for i in range(len(w.q)):
-        x0, x1 = _at(w.path, i, k0), _at(w.path, i, k1)
-        t = w.turn[i]
-        w.moved[i] = abs(x1 - x0)
+def _travel(path, turn, a_max, moved, k0, k1, dt):
+    """How far each joint travels between two ticks, back and forth added up, into ``moved`` (n,) [rad]."""
+    for i in range(len(moved)):
+        end = int(path[i, LONGEST + 1])
+        x0, x1 = path[i, min(k0, end)], path[i, min(k1, end)]
+        t = turn[i]
+        moved[i] = abs(x1 - x0)
         if k0 < t < k1:
-            x = _at(w.path, i, t)
+            x = path[i, min(t, end)]
             # The reversal lies inside a tick: at most this much further.
-            w.moved[i] = abs(x - x0) + abs(x1 - x) + bounds.a[i] * dt * dt
+            moved[i] = abs(x - x0) + abs(x1 - x) + a_max[i] * dt * dt
 
 
 @njit(cache=True, nogil=True)
-def _between(tree, bounds, space, w, k0, k1, s0, s1, pairs, geoms, palm, dt):
+def _between(tree, bounds, space, w, k0, k1, s0, s1, count, palm, dt):
     """Whether every tick strictly between two samples is clear; a proof, not a test at points.
 
     A distance changes by at most (reach of each joint) x (how far that joint moves), so between two samples
-    it is at least their mean less half of that.  Heights and the palm are moreover smooth: on an
-    interval of length h they stay above the chord less h^2 / 8 times their largest acceleration.
+    it is at least their mean less half of that; what is needed of a person's distance grows meanwhile.  Heights
+    and the palm are moreover smooth: on an interval of length h they stay above the chord less h^2 / 8 times
+    their largest acceleration.
     """
-    _travel(bounds, w, k0, k1, dt)
+    moved, value, reach, live = w.moved, w.value, w.reach, w.live
+    _travel(w.path, w.turn, bounds.a, moved, k0, k1, dt)
     h = (k1 - k0) * dt
-    for i in range(pairs):
-        room = w.pair[s0, i] + w.pair[s1, i] - 2.0 * space.self_limit
-        for j in range(len(w.q)):
-            room -= tree.pair_reach[j, w.live[i]] * w.moved[j]
+    for i in range(count):
+        room = value[s0, i] + value[s1, i] - w.grow[i] * h
+        for j in range(len(moved)):
+            room -= reach[i, j] * moved[j]
+        if room < 0.0 and live[i, 0] == HEIGHT:
+            mean = 0.5 * (value[s0, i] + value[s1, i])
+            if _smooth(reach[i], bounds.a, moved, h, min(value[s0, i], value[s1, i]), mean):
+                continue
         if room < 0.0:
-            return False
-    for i in range(geoms):
-        low = min(w.table[s0, i], w.table[s1, i]) - space.table_limit
-        mean = 0.5 * (w.table[s0, i] + w.table[s1, i]) - space.table_limit
-        if not _smooth(tree.table_reach[:, w.low[i]], bounds, w.moved, h, low, mean):
             return False
     for i in range(3 if palm else 0):
         x0, x1 = w.palm[s0, i], w.palm[s1, i]
         low = min(min(x0, x1) - space.lower[i], space.upper[i] - max(x0, x1))
         mean = min(0.5 * (x0 + x1) - space.lower[i], space.upper[i] - 0.5 * (x0 + x1))
-        if not _smooth(tree.palm_reach, bounds, w.moved, h, low, mean):
+        if not _smooth(tree.palm_reach, bounds.a, moved, h, low, mean):
             return False
     return True
 
 
 @njit(cache=True, nogil=True)
-def _smooth(reach, bounds, moved, h, low, mean):
+def _smooth(reach, a_max, moved, h, low, mean):
     """Whether a coordinate of a point stays >= 0 between two samples; either of two bounds suffices."""
     travel, spin, speed, push = 0.0, 0.0, 0.0, 0.0
     for j in range(len(moved)):
         if moved[j] > 0.0 and reach[j] > 0.0:
             travel += reach[j] * moved[j]
-            rate = moved[j] / h + 0.5 * bounds.a[j] * h
+            rate = moved[j] / h + 0.5 * a_max[j] * h
             spin += rate
             speed += reach[j] * rate
-            push += reach[j] * bounds.a[j]
+            push += reach[j] * a_max[j]
     return mean >= 0.5 * travel or low >= h * h / 8.0 * (push + spin * speed)
 
 
 @njit(cache=True, nogil=True)
-def verify_stop(tree, bounds, space, q, v, a, dt, w):
+def verify_stop(tree, bounds, space, obstacles, q, v, a, dt, w):
     """Whether the stop from (q, v, a) keeps every joint limit and clearance at every tick until rest.
 
     Joint limits are checked at every tick.  Clearances are evaluated at the start; those that the whole stop
     could use up also at the end and, by bisection, wherever ``_between`` cannot exclude a violation at a tick
     in between, at most SAMPLES times.  When those do not suffice the stop counts as not verified.
 
+    People are where they are said to be, and come from there: k ticks into the stop they have come nearer by
+    ``grow * (reaction + k dt)``, which the clearance must exceed by their ``limit``.  Who has come too close to a
+    robot that stands is no violation, for standing is all it can do about it.
+
     Args:
         tree: Kinematics.
         bounds: Joint limits.
         space: Limits of the geometry.
+        obstacles: What else is in the cell.
         q: Positions [rad], (n,).
         v: Velocities [rad/s], (n,).
         a: Accelerations of the tick that led here [rad/s2], (n,).
@@ -420,11 +514,11 @@ def verify_stop(tree, bounds, space, q, v, a, dt, w):
     last, code = stop_path(q, v, a, bounds, dt, w.path, w.turn)
     if code != OK:
         return code, last, 0
-    _travel(bounds, w, 0, last, dt)
-    code, pairs, geoms, palm = _first(tree, space, w)
-    if code != OK or pairs + geoms == 0 and not palm:
+    _travel(w.path, w.turn, bounds.a, w.moved, 0, last, dt)
+    code, count, palm = _first(tree, space, obstacles, w, last * dt)
+    if code != OK or count == 0 and not palm:
         return code, last, 1
-    code = _sample(tree, space, w, last, 1, pairs, geoms)
+    code = _sample(tree, space, obstacles, w, last, 1, count, dt)
     used = 2
     if code != OK:
         return code, last, used
@@ -433,13 +527,13 @@ def verify_stop(tree, bounds, space, q, v, a, dt, w):
     while depth > 0:
         depth -= 1
         k0, k1, s0, s1 = w.stack[depth, 0], w.stack[depth, 1], w.stack[depth, 2], w.stack[depth, 3]
-        if k1 - k0 < 2 or _between(tree, bounds, space, w, k0, k1, s0, s1, pairs, geoms, palm, dt):
+        if k1 - k0 < 2 or _between(tree, bounds, space, w, k0, k1, s0, s1, count, palm, dt):
             continue
         if used == SAMPLES:
             return EFFORT, last, used
         # Speed falls along a stop: the middle of the way lies before the middle of the time.
         k = k0 + max(1, (k1 - k0) * 2 // 5)
-        code = _sample(tree, space, w, k, used, pairs, geoms)
+        code = _sample(tree, space, obstacles, w, k, used, count, dt)
         if code != OK:
             return code, last, used + 1
         w.stack[depth, 0], w.stack[depth, 1], w.stack[depth, 2], w.stack[depth, 3] = k, k1, used, s1
@@ -450,7 +544,7 @@ def verify_stop(tree, bounds, space, q, v, a, dt, w):
     return OK, last, used
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def speed_bound(room, a_max, j_max, dt):
     """Largest speed from which the stop law, starting at a = 0, surely ends within ``room`` [rad/s].
 
@@ -465,32 +559,45 @@ def speed_bound(room, a_max, j_max, dt):
     return a_max * (math.sqrt(c * c + 2.0 * room / a_max) - c)
 
 
-@njit(cache=True, nogil=True, inline="always")
-def may_reach(q, v, x, i, b, dt, side):
-    """Whether joint i at (q, v) may take acceleration x now, as seen from its upper (+1) or lower end.
+@njit(cache=True, nogil=True)
+def may_reach(q, v, x, a_max, j_max, v_max, end, corner, corner_room, offset, two_a, curve_end, dt):
+    """Whether a joint at (q, v) may take acceleration x now, as seen from its upper end.
 
     The state after the tick, carried on to where the acceleration has been ramped down to zero, must lie
     below the derived bound and, seen ``c`` seconds ahead, below the published curve; above ``corner`` below
     the parabola of full deceleration that meets the curve there.
+
+    Args:
+        q: Position [rad].
+        v: Velocity [rad/s].
+        x: Acceleration asked about [rad/s2].
+        a_max: Its limit [rad/s2].
+        j_max: Limit of the jerk [rad/s3].
+        v_max: Limit of the velocity [rad/s].
+        end: Upper end of the range [rad].
+        corner: See ``Bounds``.
+        corner_room: See ``Bounds``.
+        offset: See ``Bounds``.
+        two_a: See ``Bounds``.
+        curve_end: ``up`` of ``Bounds`` [rad].
+        dt: Tick [s].
     """
-    s, p = side * (v + dt * x), side * (q + dt * v + 0.5 * dt * dt * x)
-    f = side * x
-    if f > 0.0:
-        ramp = f / b.j[i] + dt
-        p += s * ramp + f * ramp * ramp if s > 0.0 else f * ramp * ramp
-        s += 0.5 * f * ramp
-    room = (b.high[i] if side > 0.0 else -b.low[i]) - p
+    s, p = v + dt * x, q + dt * v + 0.5 * dt * dt * x
+    if x > 0.0:
+        ramp = x / j_max + dt
+        p += s * ramp + x * ramp * ramp if s > 0.0 else x * ramp * ramp
+        s += 0.5 * x * ramp
+    room = end - p
     if s <= 0.0:
         return room >= 0.0
-    if s > b.v[i] or s > speed_bound(room, b.a[i], b.j[i], dt):
+    if s > v_max or s > speed_bound(room, a_max, j_max, dt):
         return False
-    if b.two_a[i] == np.inf:
+    if two_a == np.inf:
         return True
-    ahead = s * (0.5 * b.a[i] / b.j[i] + 2.0 * dt)
-    curve = (b.up[i] if side > 0.0 else -b.down[i]) - p - ahead
-    if s <= b.corner[i]:
-        return (s + b.offset[i]) ** 2 <= b.two_a[i] * curve
-    return s * s <= b.corner[i] ** 2 + 2.0 * b.a[i] * (curve - b.corner_room[i])
+    curve = curve_end - p - s * (0.5 * a_max / j_max + 2.0 * dt)
+    if s <= corner:
+        return (s + offset) ** 2 <= two_a * curve
+    return s * s <= corner**2 + 2.0 * a_max * (curve - corner_room)
 
 
 @njit(cache=True, nogil=True)
@@ -498,27 +605,33 @@ def box(q, v, a, b, dt, low, high):
     """Interval of accelerations per joint: jerk, acceleration, speed and position, into low, high (n,).
 
     Where an end demands more than jerk allows, the bound is the jerk limit nearest to it; where both do, the
-    interval is the stop law's answer.
+    interval is the stop law's answer.  The lower end of a joint is the upper end of its mirror image.
     """
     for i in range(len(q)):
-        lo, hi = max(-b.a[i], a[i] - b.j[i] * dt), min(b.a[i], a[i] + b.j[i] * dt)
-        low[i] = _furthest(q[i], v[i], lo, hi, i, b, dt, -1.0)
-        high[i] = _furthest(q[i], v[i], lo, hi, i, b, dt, 1.0)
+        a_max, j_max, v_max, corner, room = b.a[i], b.j[i], b.v[i], b.corner[i], b.corner_room[i]
+        offset, two_a = b.offset[i], b.two_a[i]
+        lo, hi = max(-a_max, a[i] - j_max * dt), min(a_max, a[i] + j_max * dt)
+        high[i] = _furthest(
+            q[i], v[i], lo, hi, a_max, j_max, v_max, b.high[i], corner, room, offset, two_a, b.up[i], dt
+        )
+        low[i] = -_furthest(
+            -q[i], -v[i], -hi, -lo, a_max, j_max, v_max, -b.low[i], corner, room, offset, two_a, -b.down[i], dt
+        )
         if low[i] > high[i]:
-            low[i] = high[i] = stop_joint(v[i], a[i], b.a[i], b.j[i], dt)
+            low[i] = high[i] = stop_joint(v[i], a[i], a_max, j_max, dt)
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _furthest(q, v, lo, hi, i, b, dt, side):
-    """Acceleration furthest towards ``side`` in [lo, hi] that ``may_reach``, by bisection."""
-    good, bad = (lo, hi) if side > 0.0 else (hi, lo)
-    if may_reach(q, v, bad, i, b, dt, side):
+@njit(cache=True, nogil=True)
+def _furthest(q, v, lo, hi, a_max, j_max, v_max, end, corner, corner_room, offset, two_a, curve_end, dt):
+    """Largest acceleration in [lo, hi] that ``may_reach``, by bisection; ``lo`` if none."""
+    good, bad = lo, hi
+    if may_reach(q, v, bad, a_max, j_max, v_max, end, corner, corner_room, offset, two_a, curve_end, dt):
         return bad
-    if not may_reach(q, v, good, i, b, dt, side):
+    if not may_reach(q, v, good, a_max, j_max, v_max, end, corner, corner_room, offset, two_a, curve_end, dt):
         return good
     for _ in range(24):
         x = 0.5 * (good + bad)
-        if may_reach(q, v, x, i, b, dt, side):
+        if may_reach(q, v, x, a_max, j_max, v_max, end, corner, corner_room, offset, two_a, curve_end, dt):
             good = x
         else:
             bad = x

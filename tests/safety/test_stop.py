@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from palmar.safety import stop
 from palmar.safety.geometry import Kinematics
+from palmar.safety.obstacles import nothing
 
 DT = 0.001
 JOINTS = [(9.999, 4999.0), (100.0, 20000.0), (7.0, 900.0)]
@@ -114,7 +115,7 @@ def test_a_verified_stop_is_clear_at_every_tick_and_most_clear_stops_are_verifie
         q = rng.uniform(robot.limits.q_min * 0.7, robot.limits.q_max * 0.7)
         v = rng.uniform(-0.5, 0.5, robot.n) * robot.limits.v_max * rng.random()
         a = rng.uniform(-1, 1, robot.n) * b.a
-        code, _, used = stop.verify_stop(kin.tree, b, space, q, v, a, DT, work)
+        code, _, used = stop.verify_stop(kin.tree, b, space, nothing(), q, v, a, DT, work)
         truth = dense(kin, b, space, q, v, a)
         assert used <= stop.SAMPLES
         assert not (code == stop.OK and not truth)
@@ -130,14 +131,14 @@ def test_the_tail_of_a_verified_stop_is_verified(robot, proof):
     while done < 5:
         q, a = robot.home + rng.normal(size=robot.n) * 0.1, rng.uniform(-1, 1, robot.n) * b.a
         v = rng.uniform(-0.4, 0.4, robot.n) * robot.limits.v_max
-        if stop.verify_stop(kin.tree, b, space, q, v, a, DT, work)[0] != stop.OK:
+        if stop.verify_stop(kin.tree, b, space, nothing(), q, v, a, DT, work)[0] != stop.OK:
             continue
         done += 1
         x = np.zeros(robot.n)
         for _ in range(300):
             stop.stop_law(v, a, b, DT, x)
             q, v, a = q + DT * v + 0.5 * DT * DT * x, v + DT * x, x.copy()
-            code = stop.verify_stop(kin.tree, b, space, q, v, a, DT, work)[0]
+            code = stop.verify_stop(kin.tree, b, space, nothing(), q, v, a, DT, work)[0]
             assert code in (stop.OK, stop.EFFORT), stop.FAILURES[code]
 
 
@@ -162,9 +163,9 @@ def test_each_failure_has_its_name(robot, proof):
         (folded, zero, zero, stop.SELF),
     ]
     for q, v, a, expected in cases:
-        code = stop.verify_stop(kin.tree, b, space, q, v, a, DT, work)[0]
+        code = stop.verify_stop(kin.tree, b, space, nothing(), q, v, a, DT, work)[0]
         assert stop.FAILURES[code] == stop.FAILURES[expected]
     tight = stop.Space(0.005, 0.01, np.array([0.9, -0.9, 0.05]), np.array([0.95, 0.9, 1.2]))
-    assert stop.verify_stop(kin.tree, b, tight, robot.home, zero, zero, DT, work)[0] == stop.WORKSPACE
+    assert stop.verify_stop(kin.tree, b, tight, nothing(), robot.home, zero, zero, DT, work)[0] == stop.WORKSPACE
     high = stop.Space(0.005, 0.5, space.lower, space.upper)
-    assert stop.verify_stop(kin.tree, b, high, robot.home, zero, zero, DT, work)[0] == stop.TABLE
+    assert stop.verify_stop(kin.tree, b, high, nothing(), robot.home, zero, zero, DT, work)[0] == stop.TABLE
