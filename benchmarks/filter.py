@@ -172,7 +172,7 @@ def episode(robot: RobotModel, constraints: ConstraintSet, filter_: Filter, seed
     """Run an adversarial episode and count what was sent."""
     rng = np.random.default_rng(seed)
     adversary = Adversary(robot, rng)
-    q, zero, now = _start(filter_, robot, rng), np.zeros(robot.n), 0.0
+    q, zero, now = start(filter_, robot, rng), np.zeros(robot.n), 0.0
     count = Count(robot, constraints, q)
     for k in range(ticks):
         now += DT if rng.random() > 0.001 else 4 * DT
@@ -191,7 +191,7 @@ def episode(robot: RobotModel, constraints: ConstraintSet, filter_: Filter, seed
     return count
 
 
-def _start(filter_: Filter, robot: RobotModel, rng: np.random.Generator) -> Array:
+def start(filter_: Filter, robot: RobotModel, rng: np.random.Generator) -> Array:
     """Start at a random viable pose, at home if none is found."""
     zero, m = np.zeros(robot.n), robot.limits
     for spread in (0.4, 0.2, 0.1, 0.05, 0.0):
@@ -256,7 +256,7 @@ def _timed(robot: RobotModel, constraints: ConstraintSet, ticks: int) -> Iterato
         n = min(EPISODE, ticks - start)
         rng = np.random.default_rng(10_000 + seed)
         filter_, adversary = make_filter(robot, constraints), Adversary(robot, rng)
-        _start(filter_, robot, rng)
+        start(filter_, robot, rng)
         zero, times = np.zeros(robot.n), np.empty(n)
         for k in range(n):
             now = (k + 1) * DT
@@ -286,7 +286,7 @@ def _loop(seconds: float, begin: float, work: bool, pipe: Any) -> None:
     if work:
         robot, constraints = _load()
         filter_, adversary = make_filter(robot, constraints), Adversary(robot, np.random.default_rng(1))
-        _start(filter_, robot, np.random.default_rng(1))
+        start(filter_, robot, np.random.default_rng(1))
         zero = np.zeros(robot.n)
         offset = time.monotonic()
 

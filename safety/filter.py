@@ -13,44 +13,36 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
+from palmar.safety import obstacles as cell
+from palmar.safety.check import Check, CheckConfig
 from palmar.safety.chunks import ChunkConfig, ChunkPlayer
 from palmar.safety.constraints import ConstraintSet
+from palmar.safety.enforced import KeepBack, enforced
 from palmar.safety.geometry import FAR, Kinematics, pair_gap, poses
 from palmar.safety.intention import intend, step
-from palmar.safety.obstacles import nothing
-from palmar.safety.qp import SOLVED, AccelerationQP, BarrierConfig
+from palmar.safety.judge import Judge, Reading
+from palmar.safety.lookahead import LookAhead
+from palmar.safety.qp import FAULTS, SOLVED, AccelerationQP
+from palmar.safety.reflex import NoReflex, Reflex
 from palmar.safety.robot import RobotModel
-from palmar.safety.stop import FAILURES, OK, Space, bounds_of, posture, stop_law, verify_stop, work_of
-from palmar.safety.types import (
-    CONTACT_PAIRS,
-    Chunk,
-    Command,
-    CommandRefused,
-    ConfigError,
-    Measurement,
-    State,
-    Verdict,
-)
+from palmar.safety.rows import KINDS, REGION_KIND, BarrierConfig, Slots
+from palmar.safety.stop import FAILURES, OK, posture, stop_law, verify_stop, work_of
+from palmar.safety.torque import effort_of, stop_torque
+from palmar.safety.types import Chunk, Command, CommandRefused, ConfigError, Measurement, People, State, Verdict
 from palmar.safety.watchdog import Event, Watchdog, WatchdogConfig
 
 Array = np.ndarray
 
 MODES = ("enforce", "shadow")
-QP_FAULTS = (
-    "",
-    "qp_infeasible",
-    "qp_not_feasible",
-    "qp_not_stationary",
-    "qp_not_complementary",
-    "qp_not_finite",
-)
 AT_REST = 0.05
 """Largest measured speed of a robot that counts as at rest at the start [rad/s]."""
+OBJECT_RADIUS = 0.05
+"""Tracked objects are spheres of this radius to the approach speed [m]."""
 
 
 @dataclass(frozen=True)
@@ -59,74 +51,26 @@ class FilterConfig:
 
     dt: float = 0.001
     """Period of the tick [s]."""
-    allowance: float = 1e-5
-    """Kept back from every clearance and side of the workspace for rounding [m]."""
-    table_tracking: float = 0.004
-    """Kept back from the table because the measured hand is not where it was commanded [m]: joints whose servos lag
-    differently dip 2.1 mm lower under a hostile policy (``tests/test_one_constraint.py``)."""
+    keep_back: KeepBack = field(default_factory=KeepBack)
+    skin: dict[str, float] = field(default_factory=dict)
+    """Added to the radius of the named geoms where clearances are enforced, for what sticks out of them [m]."""
     barrier: BarrierConfig = field(default_factory=BarrierConfig)
+    slots: Slots = field(default_factory=Slots)
     chunks: ChunkConfig = field(default_factory=ChunkConfig)
+    check: CheckConfig = field(default_factory=CheckConfig)
     watchdog: WatchdogConfig = field(default_factory=WatchdogConfig)
+    torque_reserve: float = 0.05
+    """Part of every torque limit kept back for what lies between the samples of a stop."""
+    people_timeout: float = 0.1
+    """Age by receive time from which people count as lost [s]."""
+    timing: bool = False
+    """Whether verdicts say how long each layer took."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.table_tracking < 0.05:
-            raise ConfigError(f"need 0 <= table_tracking < 0.05, got {self.table_tracking}")
-        if not (0 < self.dt <= 0.02 and 0 <= self.allowance < 0.01):
-            raise ConfigError(f"need 0 < dt <= 0.02 and 0 <= allowance < 0.01, got {self.dt}, {self.allowance}")
-
-
-class Reading(Protocol):
-    """What a tick needs of a driver's state; ``palmar.sim.interface.RobotState`` is one."""
-
-    @property
-    def t(self) -> float:
-        """Monotonic time of the reading [s]."""
-        ...
-
-    @property
-    def seq(self) -> int:
-        """Counts readings; a repeated number is a repeated reading."""
-        ...
-
-    @property
-    def q(self) -> Array:
-        """[rad], (n,)."""
-        ...
-
-    @property
-    def qd(self) -> Array:
-        """[rad/s], (n,)."""
-        ...
-
-    @property
-    def tau(self) -> Array:
-        """[N m], (n,)."""
-        ...
-
-
-class Reflex(Protocol):
-    """Chooses the candidate motion from the measurement, between policy ticks."""
-
-    def propose(self, m: Measurement | None, wanted: Array) -> Array:
-        """The acceleration to ask the QP for [rad/s2], (n,)."""
-        ...
-
-
-class NoReflex:
-    """Asks for what the policy wants."""
-
-    def propose(self, m: Measurement | None, wanted: Array) -> Array:
-        """``wanted``."""
-        return wanted
-
-
-@njit(cache=True, nogil=True)
-def _sound(q, qd, tau):
-    """Whether a reading is finite."""
-    for i in range(len(q)):
-        if not (math.isfinite(q[i]) and math.isfinite(qd[i]) and math.isfinite(tau[i])):
-            return False
-    return True
+        if not (0 < self.dt <= 0.02 and 0 < self.people_timeout <= 1.0):
+            raise ConfigError(f"need 0 < dt <= 0.02 and 0 < people_timeout <= 1, got {self.dt}, {self.people_timeout}")
+        if not all(0 <= x < 0.05 for x in self.skin.values()):
+            raise ConfigError(f"skins must be in [0, 0.05) m, got {self.skin}")
 
 
 @njit(cache=True, nogil=True)
@@ -152,24 +96,15 @@ def _look(tree, q, w, palm):
     return own, low
 
 
-def space_of(constraints: ConstraintSet, allowance: float, table_tracking: float = 0.0) -> Space:
-    """The hard rows' limits of the geometry, tighter by what is kept back [m]; infinite where there is none."""
-    own = table = -math.inf
-    lower, upper = np.full(3, -np.inf), np.full(3, np.inf)
-    for c in constraints.constraints:
-        if c.runtime != "hard row":
-            continue
-        keep = allowance + c.error
-        if c.margin == "self_clearance":
-            own = max(own, c.params["limit"] + keep)
-        elif c.margin == "table_clearance":
-            table = max(table, c.params["limit"] + keep + table_tracking)
-        elif c.margin == "workspace":
-            lower = np.maximum(lower, np.array(c.params["lower"], dtype=np.float64) + keep)
-            upper = np.minimum(upper, np.array(c.params["upper"], dtype=np.float64) - keep)
-    if own > FAR or np.any(lower >= upper):
-        raise ConfigError(f"self clearance limit {own} above {FAR} m, or empty workspace {lower} to {upper}")
-    return Space(own, table, lower, upper)
+class Sent(NamedTuple):
+    """What a tick decided on."""
+
+    x: Array
+    """Acceleration [rad/s2], (n,)."""
+    changed: bool
+    edit: float
+    reason: str
+    active: tuple[str, ...]
 
 
 class Filter:
@@ -202,55 +137,60 @@ class Filter:
         self.robot, self.constraints, self.mode = robot, constraints, mode
         self.config = config = config or FilterConfig()
         self.reflex = reflex or NoReflex()
-        hard = [c for c in constraints.constraints if c.runtime.endswith("row")]
-        buffer = max([c.params["buffer"] for c in hard if c.margin == "joint_position"], default=0.0)
-        torque = max([c.error for c in hard if c.margin == "joint_torque"], default=None)
+        self.enforced = asked = enforced(constraints, config.keep_back)
+        self.bounds, self.space = asked.bounds, asked.space
         self.kinematics = Kinematics.from_model(robot)
-        self.bounds, self.space = (
-            bounds_of(constraints.limits, buffer),
-            space_of(constraints, config.allowance, config.table_tracking),
-        )
-        self.obstacles = nothing()
+        """Of the enforced geometry, skins included."""
+        self._plain = Kinematics.from_model(robot)
+        self.obstacles = cell.keep_outs(constraints, config.keep_back.keep_out)
         self.qp = AccelerationQP(
-            robot, self.kinematics, self.bounds, self.space, config.barrier, dt=config.dt, torque_error=torque
+            robot, self.kinematics, self.bounds, self.space, config.barrier, dt=config.dt, torque=asked.torque,
+            people=asked.people, impact=asked.impact, slots=config.slots,
+        )  # fmt: skip
+        self.effort = effort_of(
+            self.qp.inertia, robot.limits.tau_max, self.bounds, arm=robot.n_arm, reserve=config.torque_reserve
         )
+        self.check = Check(robot, config.check, config.dt)
         self.watchdog = Watchdog(config.watchdog, config.dt)
         self.player = ChunkPlayer(robot.joints, config.chunks)
+        self.lookahead = LookAhead(self._plain.tree, self.bounds, constraints, config.dt)
+        self.judge = Judge(constraints, sources=frozenset())
         self._deviation = np.full(robot.n, config.watchdog.deviation_hand)
         self._deviation[: robot.n_arm] = config.watchdog.deviation_arm
-        plain = [c for c in constraints.constraints if c.source != "simulation only"]
-        self._sets = {
-            True: constraints.select(tuple(c.name for c in plain)),
-            False: constraints.select(tuple(c.name for c in plain if not c.remembers)),
-        }
         n = robot.n
-        self._work = work_of(self.kinematics.tree)
-        self._wanted, self._stop, self._q, self._v = np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n)
-        self._nothing = (np.full(len(CONTACT_PAIRS), np.nan), np.zeros((0, 3)), np.zeros((0, 4)))
-        self._started, self._fresh, self._foresee = False, False, 0
-        self._chosen: ConstraintSet | None = None
-        self._carry: dict[str, Array] = {}
+        self._work, self._spare = work_of(self.kinematics.tree), work_of(self._plain.tree)
+        self.wanted = np.zeros(n)
+        """Acceleration that the policy's reference asks for in this tick [rad/s2], (n,)."""
+        self._stop, self._q, self._v = np.zeros(n), np.zeros(n), np.zeros(n)
+        self._codes = _codes(asked.names)
+        self._started, self._fresh = False, False
         self._state: Reading | None = None
         self._now, self.seq = -math.inf, -1
         self.u, self.ud, self.udd = np.zeros(n), np.zeros(n), np.zeros(n)
-        self._warm_up()
         self.measurement: Measurement | None = None
         """The measurement of the last tick, without batch dimensions."""
         self.foreseen: tuple[float, str] | None = None
-        """Time and constraint of the first pending target that is not safe, as far as checked."""
+        """Time and constraint of the first tick that would violate one if nothing were edited, where known."""
+        self.edited: tuple[int, float] | None = None
+        """Chunk whose motion is being changed, and the time of the first tick that was."""
+        self._laps: dict[str, float] = {}
+        self._lap = 0
+        self.counts: dict[str, int] = {"ticks": 0, "changed": 0, "unverified": 0, "people_lost": 0}
+        self._warm_up()
 
     def _warm_up(self) -> None:
         """Call every kernel once, so that none is compiled or loaded while the robot moves."""
-        home, zero, tree = np.array(self.robot.home, dtype=np.float64), self.ud, self.kinematics.tree
-        intend(home, zero, zero, home, zero, self.bounds, self.config.dt, self._wanted)
-        self.qp.solve(home, zero, zero, zero)
-        step(home, zero, zero, self.config.dt, self._q, self._v)
-        stop_law(zero, zero, self.bounds, self.config.dt, self._stop)
-        verify_stop(tree, self.bounds, self.space, self.obstacles, home, zero, zero, self.config.dt, self._work)
-        posture(tree, self.bounds, self.space, self.obstacles, home, self._work)
-        _look(tree, home, self._work, np.empty(3))
-        _sound(home, zero, zero)
-        _astray(home, home, self._deviation)
+        home, zero, dt = np.array(self.robot.home, dtype=np.float64), self.ud, self.config.dt
+        intend(home, zero, zero, home, zero, self.bounds, dt, self.wanted)
+        self.qp.solve(home, zero, zero, zero, obstacles=self.obstacles)
+        step(home, zero, zero, dt, self._q, self._v)
+        stop_law(zero, zero, self.bounds, dt, self._stop)
+        self._verify(home, zero, zero)
+        self._posture(home)
+        self.player.rest(home, 0.0)
+        self.lookahead.advance(self.player, home, zero, zero, 0.0)
+        self.qp.counts = dict.fromkeys(self.qp.counts, 0)
+        self.player = ChunkPlayer(self.robot.joints, self.config.chunks)
 
     @property
     def state(self) -> State:
@@ -266,16 +206,16 @@ class Filter:
         """
         if self._started and self.watchdog.state is not State.LATCHED:
             raise CommandRefused(f"start needs a new or latched filter, it is in {self.watchdog.state.value}")
-        if not self._usable(state):
-            raise CommandRefused(f"start needs finite states of {self.robot.n} joints, got q = {state.q}")
+        self.check.start(state)
         if np.abs(state.qd).max() > AT_REST:
             raise CommandRefused(f"start needs a robot at rest (|qd| <= {AT_REST}), got {state.qd}")
         q = np.array(state.q, dtype=np.float64)
-        code = posture(self.kinematics.tree, self.bounds, self.space, self.obstacles, q, self._work)
+        code = self._posture(q)
         if code != OK and self.mode == "enforce":
             raise CommandRefused(f"start pose violates {FAILURES[code]}: q = {np.round(q, 4).tolist()}")
         self.u, self.ud, self.udd = q, np.zeros(self.robot.n), np.zeros(self.robot.n)
-        self._state, self._now, self._started, self._fresh, self._chosen = state, state.t, True, False, None
+        self._state, self._now, self._started, self._fresh = state, state.t, True, False
+        self.judge.forget()
         self.player.rest(q, state.t)
         self.watchdog.start(state.t, state.seq)
 
@@ -288,11 +228,19 @@ class Filter:
         if not self._started:
             raise CommandRefused(f"chunk {chunk.seq}: the filter has not been started")
         self.player.offer(chunk)
-        self._fresh, self._foresee, self.foreseen = True, 0, None
+        self._fresh, self.foreseen, self.edited = True, None, None
 
     def stop(self, reason: str = Event.OPERATOR_STOP.value) -> None:
         """An operator's stop: takes effect in the next tick and needs a ``reset``."""
         self.watchdog.happen(Event.OPERATOR_STOP, reason)
+
+    def estop(self, reason: str = "operator_estop") -> None:
+        """An emergency stop is pressed: needs a ``release``, and then a ``reset``."""
+        self.watchdog.press(reason)
+
+    def release(self) -> None:
+        """The emergency stop is released; nothing moves before a ``reset``."""
+        self.watchdog.release()
 
     def hold(self, reason: str) -> None:
         """Come to rest with power on (category 2) and wait for a chunk newer than any taken so far."""
@@ -304,80 +252,109 @@ class Filter:
         """Leave LATCHED for HOLD.
 
         Raises:
-            CommandRefused: If the filter is not latched, or a joint is still too far from its command (then
-                ``start`` anew from the measured pose).
+            CommandRefused: If the filter is not latched, the emergency stop is pressed, or a joint is still too far
+                from its command (then ``start`` anew from the measured pose).
         """
-        if self.watchdog.state is not State.LATCHED:
-            raise CommandRefused(f"reset is accepted in latched, the filter is in {self.watchdog.state.value}")
+        if refusal := self.watchdog.refusal():
+            raise CommandRefused(f"reset refused: {refusal}")
         assert self._state is not None
         far = np.abs(self._state.q - self.u)
         if np.any(far > self._deviation):
             j = self.robot.joints[int((far - self._deviation).argmax())]
             raise CommandRefused(f"reset refused: {j} is {far.max():.3f} rad from its command; start anew")
         self._fresh = False
+        self.check.resume()
         self.watchdog.happen(Event.RESET)
 
     def tick(
-        self, state: Reading, now: float, *, objects: tuple[Array, Array] | None = None
+        self,
+        state: Reading,
+        now: float,
+        *,
+        objects: tuple[Array, Array] | None = None,
+        people: People | None = None,
     ) -> tuple[Command, Verdict]:
         """The next command.
 
         Args:
             state: Newest reading of the robot; the same one again if there is no newer.
             now: Monotonic time [s].
-            objects: Positions (m, 3) and quaternions (m, 4) of tracked objects, for the monitors.
+            objects: Positions (m, 3) and quaternions (m, 4) of tracked objects.
+            people: Newest message of the person tracker; None for none yet.  Only a constraint file that separates
+                from people asks for one, and then a message too old or unusable means a person is present: HOLD.
 
         Raises:
             CommandRefused: If the filter has not been started.
         """
         begin = time.thread_time()
+        self._laps, self._lap = {}, time.thread_time_ns()
         if not self._started:
             raise CommandRefused("tick: the filter has not been started")
-        self._watch(state, now)
+        seen = self._look_around(objects, people, now)
+        self._watch(state, now, seen)
+        self._timed("check")
         running = self.watchdog.state is State.RUN
-        if running:
-            self._look_ahead()
-            sent, changed, edit, reason, active = self._follow(now)
-        else:
-            stop_law(self.ud, self.udd, self.bounds, self.config.dt, self._stop)
-            sent, edit, reason, active = self._stop, float(np.abs(self._stop).max()), self.watchdog.reason, ()
-            changed = edit > 0.0
-        jerk = (sent - self.udd) / self.config.dt
+        sent = self._follow(now) if running else self._brake()
+        jerk = (sent.x - self.udd) / self.config.dt
         u, ud = np.empty_like(self.u), np.empty_like(self.ud)
-        step(self.u, self.ud, sent, self.config.dt, u, ud)
-        self.u, self.ud, self.udd = u, ud, sent.copy()
+        step(self.u, self.ud, sent.x, self.config.dt, u, ud)
+        self.u, self.ud, self.udd = u, ud, sent.x.copy()
         if not running:
             self.player.rest(u, now)
-            if self.watchdog.state is State.STOP and not (np.any(np.abs(ud) > 1e-9) or np.any(sent)):
+            if self.watchdog.state is State.STOP and not (np.any(np.abs(ud) > 1e-9) or np.any(sent.x)):
                 self.watchdog.happen(Event.AT_REST)
+        elif sent.changed:
+            self.edited = self.edited or (self.player.seq, now)
+            self.counts["changed"] += 1
         self.seq += 1
+        self.counts["ticks"] += 1
         margins = self._margins(jerk, objects)
+        self._timed("margins")
         command = Command(q=u.copy(), seq=self.seq, stamp=now + self.config.dt)
         used = time.thread_time() - begin
-        return command, Verdict(self.watchdog.state, reason, changed, edit, active, margins, used)
-
-    def _usable(self, state: Reading) -> bool:
-        """Whether a reading has the right shape and is finite."""
-        n = self.robot.n
-        return len(state.q) == len(state.qd) == len(state.tau) == n and _sound(
-            np.asarray(state.q, np.float64),
-            np.asarray(state.qd, np.float64),
-            np.asarray(state.tau, np.float64),
+        verdict = Verdict(
+            self.watchdog.state, sent.reason, sent.changed, sent.edit, sent.active, margins, used, self._laps
         )
+        return command, verdict
 
-    def _watch(self, state: Reading, now: float) -> None:
+    def _timed(self, layer: str) -> None:
+        """Note the CPU time since the last lap."""
+        if self.config.timing:
+            now = time.thread_time_ns()
+            self._laps[layer], self._lap = (now - self._lap) * 1e-9, time.thread_time_ns()
+
+    def _look_around(self, objects: tuple[Array, Array] | None, people: People | None, now: float) -> bool:
+        """Put people and objects into the cell; whether people are known where they must be."""
+        seen = True
+        if self.enforced.people is not None:
+            fresh = people is not None and 0.0 <= now - people.received <= self.config.people_timeout
+            try:
+                self.obstacles = cell.with_people(self.obstacles, people if fresh else None)
+                seen = fresh
+            except CommandRefused:
+                self.obstacles, seen = cell.with_people(self.obstacles, None), False
+            self.counts["people_lost"] += not seen
+        if math.isfinite(self.enforced.impact) and objects is not None:
+            try:
+                self.obstacles = cell.with_objects(self.obstacles, objects[0], OBJECT_RADIUS)
+            except CommandRefused:
+                self.counts["objects_refused"] = self.counts.get("objects_refused", 0) + 1
+        return seen
+
+    def _watch(self, state: Reading, now: float, seen: bool) -> None:
         """Let happen what this tick shows, most urgent first."""
         dog = self.watchdog
         late = dog.late(now)
         self._now = now
-        finite = self._usable(state)
-        if finite:
-            self._state = state
-        event = dog.reading(state.seq, finite, now)
-        if event is None and finite and _astray(np.asarray(state.q, np.float64), self.u, self._deviation):
+        event = self.check.reading(state, now, self.u, self.ud)
+        assert self.check.state is not None
+        self._state = self.check.state
+        if event is None and _astray(np.asarray(self._state.q, np.float64), self.u, self._deviation):
             event = Event.TRACKING_ERROR
         if event is None and late:
             event = Event.MISSED_PERIOD
+        if event is None and not seen:
+            event = Event.PERSON_LOST
         if event is None and self.player.age(now) > self.config.chunks.timeout and dog.state is State.RUN:
             event = Event.CHUNK_STALE
         if event is not None:
@@ -387,46 +364,57 @@ class Filter:
             dog.happen(Event.CHUNK_FRESH)
             self._fresh = False
 
-    def _look_ahead(self) -> None:
-        """Check one more pending target per tick, so that a long chunk costs no tick its time."""
-        _, targets = self.player.pending()
-        if self.foreseen is None and self._foresee < len(targets):
-            times, k = self.player.pending()[0], self._foresee
-            code = posture(self.kinematics.tree, self.bounds, self.space, self.obstacles, targets[k], self._work)
-            self._foresee += 1
-            if code != OK:
-                self.foreseen = (float(times[k]), FAILURES[code])
+    def _brake(self) -> Sent:
+        """The stop law's tick."""
+        stop_law(self.ud, self.udd, self.bounds, self.config.dt, self._stop)
+        edit = float(np.abs(self._stop).max())
+        self.foreseen = None
+        return Sent(self._stop, edit > 0.0, edit, self.watchdog.reason, ())
 
-    def _follow(self, now: float) -> tuple[Array, bool, float, str, tuple[str, ...]]:
-        """The acceleration to send in RUN, whether and how much it was changed, why, and what was active."""
+    def _follow(self, now: float) -> Sent:
+        """What to send in RUN: the policy's motion as far as QP and verifier let it."""
+        dt = self.config.dt
+        self.foreseen = self.lookahead.advance(self.player, self.u, self.ud, self.udd, now)
+        self._timed("chunk")
         r, rd = self.player.reference(now)
-        dt, scale = self.config.dt, self.bounds.a
-        intend(self.u, self.ud, self.udd, r, rd, self.bounds, dt, self._wanted)
-        wanted = self.reflex.propose(self.measurement, self._wanted)
-        reason, active = "", ()
-        if not np.isfinite(wanted).all():
-            code, reason = -1, "reflex_not_finite"
+        intend(self.u, self.ud, self.udd, r, rd, self.bounds, dt, self.wanted)
+        proposal = self.reflex.propose(self.measurement, self.wanted, self.ud)
+        self._timed("reflex")
+        reason, active, x = "", (), self._stop
+        if not np.isfinite(proposal.x).all():
+            reason = "reflex_not_finite"
         else:
-            code, x = self.qp.solve(self.u, self.ud, self.udd, wanted)
-        if code == SOLVED:
-            active = self.qp.active
-            step(self.u, self.ud, x, dt, self._q, self._v)
-            found, _, _ = verify_stop(
-                self.kinematics.tree, self.bounds, self.space, self.obstacles, self._q, self._v, x, dt, self._work
-            )
-            reason = "" if found == OK else "unverified_" + FAILURES[found]
-        elif code > 0:
-            reason = QP_FAULTS[code]
+            code, x, _ = self.qp.solve(self.u, self.ud, self.udd, proposal.x, obstacles=self.obstacles)
+            reason = FAULTS[code]
+            self._timed("qp")
+            if code == SOLVED:
+                active = tuple(name for k, name in self._codes if self.qp.kinds >> k & 1)
+                step(self.u, self.ud, x, dt, self._q, self._v)
+                reason = self._verify(self._q, self._v, x)
+            self._timed("verify")
         if reason:
             x = self._stop
             stop_law(self.ud, self.udd, self.bounds, dt, x)
-            active = (FAILURES[found],) if code == SOLVED else ()
-        change = np.abs(x - self._wanted)
-        changed = bool(np.any(change > 1e-5 * scale))
+            active = (reason.removeprefix("unverified_"),) if reason.startswith("unverified_") else ()
+            self.counts["unverified"] += 1
+        change = np.abs(x - self.wanted)
+        changed = bool(np.any(change > 1e-5 * self.bounds.a))
         if changed and not reason:
-            reason = active[0] if active else "limits"
-        sent = self._wanted if self.mode == "shadow" else x
-        return sent, changed, float(change.max()), reason, active
+            reason = active[0] if active else "reflex" if proposal.x is not self.wanted else "limits"
+        return Sent(self.wanted if self.mode == "shadow" else x, changed, float(change.max()), reason, active)
+
+    def _verify(self, q: Array, v: Array, a: Array) -> str:
+        """Why the stop from (q, v, a) is not verified, '' if it is."""
+        dt, work = self.config.dt, self._work
+        code, _, _ = verify_stop(self.kinematics.tree, self.bounds, self.space, self.obstacles, q, v, a, dt, work)
+        if code != OK:
+            return "unverified_" + FAILURES[code]
+        held, _ = stop_torque(self.qp.inertia, self.effort, v, a, work.path, dt)
+        return "" if held else "unverified_joint_torque"
+
+    def _posture(self, q: Array) -> int:
+        """Failure code of standing still at q."""
+        return posture(self.kinematics.tree, self.bounds, self.space, self.obstacles, q, self._work)
 
     def _margins(self, jerk: Array, objects: tuple[Array, Array] | None) -> dict[str, float]:
         """Margins of the sent command and the measured state, by the same functions as in training."""
@@ -434,10 +422,8 @@ class Filter:
         assert state is not None
         palm = np.empty(3)
         q = np.asarray(state.q, dtype=np.float64)
-        own, low = _look(self.kinematics.tree, q, self._work, palm)
-        force, position, quaternion = self._nothing
-        if objects is not None:
-            position, quaternion = objects
+        own, low = _look(self._plain.tree, q, self._spare, palm)
+        position, quaternion = objects if objects is not None else self.judge.no_objects
         m = self.measurement = Measurement(
             t=np.float64(state.t),
             q=q,
@@ -450,12 +436,14 @@ class Filter:
             palm_position=palm,
             clearance_self=np.array(own),
             clearance_table=np.array(low),
-            contact_force=force,
+            contact_force=self.judge.no_force,
             object_position=position,
             object_quaternion=quaternion,
         )
-        chosen = self._sets[objects is not None and len(position) > 0]
-        if chosen is not self._chosen:
-            self._chosen, self._carry = chosen, chosen.start(m)
-        values, self._carry = chosen.margins(m, self._carry)
-        return dict(zip(chosen.names, values.tolist(), strict=True))
+        return self.judge.margins(m)
+
+
+def _codes(names: dict[str, tuple[str, ...]]) -> tuple[tuple[int, str], ...]:
+    """Kind of a QP row to the name of its constraint in the file."""
+    out = [(kind, names[margin][0]) for kind, margin in KINDS.items() if names.get(margin)]
+    return (*out, *((REGION_KIND + r, name) for r, name in enumerate(names["keep_out"])))

@@ -1,11 +1,14 @@
-"""The filter's one QP: the joint acceleration nearest to the wanted one that respects bounds and barriers.
+"""The filter's one QP: the joint acceleration nearest to the wanted one that respects bounds and rows.
 
-Variables are z = x / a_max (n,) and one slack for the soft torque rows:
+Variables are z = (x / a_max, slack of the torque rows, slack of the contact rows, share of the wanted stiffness
+rise that is granted), (n + 3,):
 
-    minimise    1/2 |z - z_wanted|^2 + 1/2 s^2
-    subject to  jerk, acceleration, speed and position as bounds on z      (stop.box)
-                a barrier per close pair, low geom and side of the palm's box
-                torque of the arm below its limit, softened by s
+    minimise    1/2 |x / a_max - wanted|^2 + 1/2 |slacks|^2 + 1/2 (share - 1)^2
+    subject to  jerk, acceleration, speed and position as bounds on x          (stop.box)
+                a barrier per close pair, low geom, side of the palm's box, keep-out region and person
+                approach speed of the hand towards what it may touch, softened
+                torque of the arm and its rate of change, softened
+                the energy tank
 
 Solved by DAQP, warm started; every answer is checked against the KKT conditions before it is believed.
 What the rows miss (their linearisation, what lies beyond a tick) the verifier of the stop trajectory
@@ -15,31 +18,33 @@ catches, so they decide how smoothly the robot slows down, not whether it is saf
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import daqp
-import mujoco
 import numpy as np
 from numba import njit
 
-from palmar.safety.geometry import Kinematics, pair_gap, pair_row, point_row, poses, table_row
+from palmar.safety.dynamics import inertia_of
+from palmar.safety.enforced import Separation, Torque
+from palmar.safety.geometry import Kinematics
+from palmar.safety.obstacles import Obstacles
 from palmar.safety.robot import RobotModel
-from palmar.safety.stop import Bounds, Space, box
+from palmar.safety.rows import (
+    EXTRAS,
+    POSITION_KIND,
+    TANK_KIND,
+    VELOCITY_KIND,
+    Barrier,
+    BarrierConfig,
+    Slots,
+    assemble,
+    torque_rows,
+)
+from palmar.safety.stop import Bounds, Space
 from palmar.safety.types import ConfigError
 
 Array = np.ndarray
 
-PAIR_ROWS, TABLE_ROWS, PALM_ROWS = 24, 12, 6
-SELF_KIND, TABLE_KIND, PALM_KIND, TORQUE_KIND = range(4)
-KIND_NAMES = (
-    "self_clearance",
-    "table_clearance",
-    "workspace",
-    "joint_torque",
-    "joint_position",
-    "joint_velocity",
-)
 SLACK = 1.0 / math.sqrt(1e4)
 """Torque overshoot per unit of slack, in parts of tau_max: one part costs 1e4 / 2."""
 OPEN = 1e30
@@ -47,134 +52,19 @@ OPEN = 1e30
 KKT_TOLERANCE = 1e-6
 """In units of z, that is of a_max."""
 SOLVED, INFEASIBLE, NOT_FEASIBLE, NOT_STATIONARY, NOT_COMPLEMENTARY, NOT_FINITE = range(6)
+FAULTS = ("", "qp_infeasible", "qp_not_feasible", "qp_not_stationary", "qp_not_complementary", "qp_not_finite")
+"""Named reasons."""
 
 
-@dataclass(frozen=True)
-class BarrierConfig:
-    """Shape of the barriers: allowed approach speed ``sqrt(2 brake h + soft^2) - soft`` at distance h."""
+class TankRow(NamedTuple):
+    """What the energy tank allows in a tick: ``x . acceleration + share * s <= room`` [J]."""
 
-    brake: float = 2.5
-    """Deceleration of an approach [m/s2]; what 10 rad/s2 give at a lever of a quarter metre."""
-    soft: float = 0.05
-    """Speed below which the approach becomes exponential [m/s]."""
-    rate: float = 60.0
-    """How fast an approach that is too fast is corrected [1/s]."""
-    buffer: float = 0.002
-    """Distance kept beyond the limit [m]."""
-    reach: float = 0.20
-    """Pairs and geoms further away than this make no row [m]; a fifth of it for pairs of fingers."""
-
-    def __post_init__(self) -> None:
-        for name, value in self.__dict__.items():
-            if not 0 < value < float("inf"):
-                raise ConfigError(f"barrier.{name} must be a positive number, got {value!r}")
-
-
-class Barrier(NamedTuple):
-    """``BarrierConfig`` for numba."""
-
-    brake: float
-    soft: float
-    rate: float
-    buffer: float
-    reach: float
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _needed(h, dh, bar):
-    """Second derivative of h that the barrier asks for [m/s2]: d/dt(h' + w(h)) >= -rate (h' + w(h))."""
-    if h > 0.0:
-        w = math.sqrt(2.0 * bar.brake * h + bar.soft * bar.soft) - bar.soft
-        slope = bar.brake / (w + bar.soft)
-    else:
-        slope = bar.brake / bar.soft
-        w = slope * h
-    return -bar.rate * (dh + w) - slope * dh
-
-
-@njit(cache=True, nogil=True)
-def _add(row, h, v, bar, low, high, scale, matrix, lower, k):
-    """Put a barrier into row k if it can matter in this tick; whether it did.
-
-    What no acceleration inside the bounds can reach is asked for as far as it can be reached: one row alone
-    never makes the QP infeasible.
-    """
-    dh, least, most = 0.0, 0.0, 0.0
-    for j in range(len(v)):
-        g = row[j]
-        dh += g * v[j]
-        least += min(g * low[j], g * high[j])
-        most += max(g * low[j], g * high[j])
-    need = _needed(h, dh, bar)
-    if least >= need:
-        return False
-    need = min(need, most - 1e-6 * (most - least) - 1e-9)
-    for j in range(len(v)):
-        matrix[k, j] = row[j] * scale[j]
-    matrix[k, len(v)] = 0.0
-    lower[k] = need
-    return True
-
-
-@njit(cache=True, nogil=True)
-def assemble(tree, bounds, space, bar, q, v, a, dt, s, matrix, lower, kind, low, high):
-    """Bounds and barrier rows at (q, v, a).
-
-    Args:
-        tree: Kinematics.
-        bounds: Joint limits.
-        space: Limits of the geometry.
-        bar: Barrier.
-        q: Positions [rad], (n,).
-        v: Velocities [rad/s], (n,).
-        a: Accelerations of the tick before [rad/s2], (n,).
-        dt: Tick [s].
-        s: Scratch: body positions, rotations, axes, anchors, ends, (3, 3), (n,).
-        matrix: Out: rows, (m, n + 1), in z.
-        lower: Out: their lower bounds, (m,).
-        kind: Out: kind of each row, (m,).
-        low: Out: lower bounds of the acceleration [rad/s2], (n,).
-        high: Out: upper bounds [rad/s2], (n,).
-
-    Returns:
-        Number of rows.
-    """
-    p, r, axis, anchor, ends, t, row = s
-    poses(tree, q, p, r, axis, anchor, ends)
-    box(q, v, a, bounds, dt, low, high)
-    k = 0
-    for i in range(len(tree.pairs)):
-        near = bar.reach * tree.pair_near[i] + space.self_limit
-        if k == PAIR_ROWS or pair_gap(tree, ends, i, near) >= near:
-            continue
-        d = pair_row(tree, i, ends, axis, anchor, row, t[0], t[1], t[2])
-        if _add(row, d - space.self_limit - bar.buffer, v, bar, low, high, bounds.a, matrix, lower, k):
-            kind[k] = SELF_KIND
-            k += 1
-    full = k + TABLE_ROWS
-    for i in range(len(tree.table)):
-        g = tree.table[i]
-        h = min(ends[g, 0, 2], ends[g, 1, 2]) - tree.radius[g] - space.table_limit - bar.buffer
-        if h >= bar.reach or k == full:
-            continue
-        table_row(tree, i, ends, axis, anchor, row, t[0])
-        if _add(row, h, v, bar, low, high, bounds.a, matrix, lower, k):
-            kind[k] = TABLE_KIND
-            k += 1
-    for i in range(3):
-        for side in (1.0, -1.0):
-            x = p[tree.palm, i]
-            h = (x - space.lower[i] if side > 0.0 else space.upper[i] - x) - bar.buffer
-            if h >= bar.reach:
-                continue
-            t[0, 0] = t[0, 1] = t[0, 2] = 0.0
-            t[0, i] = side
-            row[:] = 0.0
-            point_row(tree, tree.palm, p[tree.palm], t[0], axis, anchor, 1.0, row)
-            if _add(row, h, v, bar, low, high, bounds.a, matrix, lower, k):
-                kind[k] = PALM_KIND
-                k += 1
-    return k
+    x: Array
+    """(n,) [J s2/rad]."""
+    share: float
+    """[J]: energy of granting the whole wanted rise of stiffness."""
+    room: float
+    """[J]"""
 
 
 @njit(cache=True, nogil=True)
@@ -216,14 +106,14 @@ def kkt(z, dual, wanted, matrix, lower, upper):
 
 @njit(cache=True, nogil=True)
 def binding(dual, kind, v, v_max):
-    """Bit set of what has a multiplier: the row kinds, then position, then velocity."""
+    """Bit set of the kinds that have a multiplier."""
     n, bits = len(v), 0
     for i in range(len(dual)):
         if abs(dual[i]) > KKT_TOLERANCE:
-            if i > n:
-                bits |= 1 << kind[i - n - 1]
+            if i >= n + EXTRAS:
+                bits |= 1 << kind[i - n - EXTRAS]
             elif i < n:
-                bits |= 32 if abs(v[i]) > 0.99 * v_max[i] else 16
+                bits |= 1 << (VELOCITY_KIND if abs(v[i]) > 0.99 * v_max[i] else POSITION_KIND)
     return bits
 
 
@@ -239,7 +129,10 @@ class AccelerationQP:
         config: BarrierConfig,
         *,
         dt: float,
-        torque_error: float | None,
+        torque: Torque | None,
+        people: Separation | None = None,
+        impact: float = math.inf,
+        slots: Slots | None = None,
     ) -> None:
         """Prepare for a robot.
 
@@ -250,99 +143,129 @@ class AccelerationQP:
             space: Limits of the geometry.
             config: Shape of the barriers.
             dt: Tick [s].
-            torque_error: Part of tau_max kept back for the error of the inverse dynamics [N m], or None
-                for no torque rows.
-        """
-        n, m = robot.n, PAIR_ROWS + TABLE_ROWS + PALM_ROWS
-        self.kin, self.bounds, self.space, self.dt = kinematics, bounds, space, dt
-        self.bar = Barrier(config.brake, config.soft, config.rate, config.buffer, config.reach)
-        self.arm = robot.n_arm if torque_error is not None else 0
-        self.tau = robot.limits.tau_max[: self.arm]
-        self.tau_part = 1.0 - (torque_error or 0.0) / self.tau
-        if np.any(self.tau_part <= 0):
-            raise ConfigError(f"torque error {torque_error} leaves nothing of tau_max {self.tau.tolist()}")
-        rows = m + 2 * self.arm
-        self.first_torque = m
-        self.matrix, self.kind = np.zeros((rows, n + 1)), np.zeros(rows, dtype=np.int64)
-        self.kind[m:] = TORQUE_KIND
-        self.matrix[m:, n] = np.repeat([-SLACK, SLACK], self.arm)
-        self.lower, self.upper = np.full(n + 1 + rows, -OPEN), np.full(n + 1 + rows, OPEN)
-        self.lower[n] = 0.0
-        self.wanted, self.z = np.zeros(n + 1), np.zeros(n + 1)
-        self.low, self.high = np.zeros(n), np.zeros(n)
-        self._cost, self._row_lower = np.zeros(n + 1), np.zeros(m)
-        self._scratch = (*kinematics.scratch, np.zeros((3, 3)), np.zeros(n))
-        self._data = mujoco.MjData(kinematics.model)
-        self._full, self._bias = np.zeros((kinematics.model.nv,) * 2), np.zeros(kinematics.model.nv)
-        self._cross = np.ix_(kinematics.dof[: self.arm], kinematics.dof)
-        self.solver = daqp.Model()
-        self.solver.setup(
-            np.eye(n + 1), self._cost, self.matrix, self.upper, self.lower, np.zeros(n + 1 + rows, np.int32)
-        )
-        self.solver.settings = {"iter_limit": 300, "primal_tol": 1e-9}
-        self.active: tuple[str, ...] = ()
+            torque: Torque rows of the arm, None for none.
+            people: How the separation from people shapes their barrier.
+            impact: Approach speed at which the hand may touch something [m/s].
+            slots: Room for rows.
 
-    def solve(self, q: Array, v: Array, a: Array, wanted: Array) -> tuple[int, Array]:
+        Raises:
+            ConfigError: If the torque's error leaves nothing of a limit.
+        """
+        self.slots = slots = slots or Slots()
+        people = people or Separation(1.6, 0.0, 2.5, 0.0)  # nobody is tracked: its rows never come
+        n, m = robot.n, slots.geometry + slots.contacts
+        self.kin, self.bounds, self.space, self.dt = kinematics, bounds, space, dt
+        self.bar = Barrier(
+            config.brake, config.soft, config.rate, config.buffer, config.reach, people.human, people.brake,
+            min(impact, 1e3), slots.pairs, slots.table, slots.palm, slots.obstacles, slots.contacts, slots.prune,
+        )  # fmt: skip
+        self.arm = robot.n_arm if torque is not None else 0
+        torque = torque or Torque()
+        self.part = robot.limits.tau_max[: self.arm] - torque.error
+        if np.any(self.part <= 0):
+            raise ConfigError(
+                f"torque error {torque.error} leaves nothing of tau_max {robot.limits.tau_max[: self.arm].tolist()}"
+            )
+        self.rate, self.first_torque, self.tank = torque.rate, m, m + 2 * self.arm
+        rows, variables = m + 2 * self.arm + 1, n + EXTRAS
+        self.matrix, self.kind = np.zeros((rows, variables)), np.zeros(rows, dtype=np.int64)
+        self.kind[-1] = TANK_KIND
+        self.matrix[m : self.tank, n] = np.repeat([-SLACK, SLACK], self.arm)
+        self.lower, self.upper = np.full(variables + rows, -OPEN), np.full(variables + rows, OPEN)
+        self.lower[n : n + 2] = 0.0
+        self.wanted, self.z = np.zeros(variables), np.zeros(variables)
+        self.low, self.high = np.zeros(n), np.zeros(n)
+        self.cost, self._row_lower = np.zeros(variables), np.zeros(m)
+        self.scratch = (*kinematics.scratch, np.zeros((3, 3)), np.zeros(n))
+        self.inertia = inertia_of(kinematics)
+        self._mass, self._bias, self._zero = np.zeros((n, n)), np.zeros(n), np.zeros(n)
+        self.solver = self._solver()
+        self.kinds = 0
+        """Bit set of the kinds of the rows that were active in the last answer."""
+        self.counts = {name: 0 for name in ("solved", *FAULTS[1:])}
+
+    def solve(
+        self, q: Array, v: Array, a: Array, wanted: Array, *, obstacles: Obstacles, tank: TankRow | None = None
+    ) -> tuple[int, Array, float]:
         """The acceleration nearest to ``wanted`` [rad/s2] for commands (q, v, a), and SOLVED or a fault.
 
-        The returned array is overwritten by the next call.
+        Args:
+            q: Commanded positions [rad], (n,).
+            v: Commanded velocities [rad/s], (n,).
+            a: Commanded accelerations of the tick before [rad/s2], (n,).
+            wanted: [rad/s2], (n,).
+            obstacles: What is in the cell besides robot and table.
+            tank: Row of the energy tank; without it stiffness is granted in full.
+
+        Returns:
+            SOLVED or a fault, the acceleration (overwritten by the next call), the granted share of the wanted
+            rise of stiffness.
         """
+        code = self._solve(q, v, a, wanted, obstacles, tank)
+        self.counts[FAULTS[code] or "solved"] += 1
+        n = len(q)
+        if code == INFEASIBLE:
+            return code, self.low, 0.0
+        # Feasible to KKT_TOLERANCE: take the rounding away, so that the bounds hold exactly.
+        np.multiply(self.z[:n], self.bounds.a, out=self.z[:n])
+        return code, np.clip(self.z[:n], self.low, self.high), min(1.0, max(0.0, float(self.z[n + 2])))
+
+    def _solve(self, q: Array, v: Array, a: Array, wanted: Array, obstacles: Obstacles, tank: TankRow | None) -> int:
         n, m = len(q), self.first_torque
-        k = assemble(
-            self.kin.tree,
-            self.bounds,
-            self.space,
-            self.bar,
-            q,
-            v,
-            a,
-            self.dt,
-            self._scratch,
-            self.matrix,
-            self._row_lower,
-            self.kind,
-            self.low,
-            self.high,
-        )
+        extras = n + EXTRAS
+        _, k = assemble(
+            self.kin.tree, self.bounds, self.space, obstacles, self.bar, q, v, a, self.dt, self.scratch,
+            self.matrix, self._row_lower, self.kind, self.low, self.high,
+        )  # fmt: skip
         self.matrix[k:m] = 0.0
         self._row_lower[k:] = -OPEN
-        self.lower[n + 1 : n + 1 + m] = self._row_lower
+        self.lower[extras : extras + m] = self._row_lower
         np.divide(self.low, self.bounds.a, out=self.lower[:n])
         np.divide(self.high, self.bounds.a, out=self.upper[:n])
         np.divide(wanted, self.bounds.a, out=self.wanted[:n])
         if self.arm:
-            self._torque(q, v)
-        np.negative(self.wanted, out=self._cost)
-        if self.solver.update(f=self._cost, A=self.matrix, bupper=self.upper, blower=self.lower) < 0:
-            return INFEASIBLE, self.low
+            torque_rows(
+                self.inertia, q, v, a, self._zero, self.part, self.rate, self.dt, self.bounds.a, self._mass,
+                self._bias, self.matrix, self.lower, self.upper, m, self.kind,
+            )  # fmt: skip
+        self._tank(tank, n)
+        np.negative(self.wanted, out=self.cost)
+        return self.answer(v)
+
+    def answer(self, v: Array) -> int:
+        """Solve what has been assembled and check it; SOLVED or a fault."""
+        if self.solver.update(f=self.cost, A=self.matrix, bupper=self.upper, blower=self.lower) < 0:
+            return INFEASIBLE
         z, _, flag, info = self.solver.solve()
         if flag <= 0:
-            return INFEASIBLE, self.low
-        dual = info["lam"]
+            return INFEASIBLE
+        dual, self.z[:] = info["lam"], z
         code = kkt(z, dual, self.wanted, self.matrix, self.lower, self.upper)
-        self.active = self._active(dual, v) if code == SOLVED else ()
-        # Feasible to KKT_TOLERANCE: take the rounding away, so that the bounds hold exactly.
-        np.multiply(z[:n], self.bounds.a, out=self.z[:n])
-        return code, np.clip(self.z[:n], self.low, self.high)
+        self.kinds = binding(dual, self.kind, v, self.bounds.v) if code == SOLVED else 0
+        return code
 
-    def _torque(self, q: Array, v: Array) -> None:
-        """Rows ``|M x + c| <= tau_max``: gravity is left out, the arm compensates it itself."""
-        model, data, n, arm, m = self.kin.model, self._data, len(q), self.arm, self.first_torque
-        data.qpos[self.kin.qpos], data.qvel[self.kin.dof] = q, v
-        mujoco.mj_kinematics(model, data)
-        mujoco.mj_comPos(model, data)
-        mujoco.mj_makeM(model, data)
-        mujoco.mj_comVel(model, data)
-        mujoco.mj_fullM(model, data, self._full)
-        mujoco.mj_rne(model, data, 0, self._bias)
-        rows = self._full[self._cross] * (self.bounds.a / self.tau[:, None])
-        bias = self._bias[self.kin.dof[:arm]] / self.tau
-        self.matrix[m : m + arm, :n] = rows
-        self.matrix[m + arm :, :n] = rows
-        self.upper[n + 1 + m : n + 1 + m + arm] = self.tau_part - bias
-        self.lower[n + 1 + m + arm :] = -self.tau_part - bias
+    def bare(self) -> daqp.Model:
+        """Another solver of the same size, as a benchmark wants it beside ours."""
+        return self._solver()
 
-    def _active(self, dual: Array, v: Array) -> tuple[str, ...]:
-        """Names of the constraints with a multiplier."""
-        bits = binding(dual, self.kind, v, self.bounds.v)
-        return tuple(name for k, name in enumerate(KIND_NAMES) if bits >> k & 1) if bits else ()
+    def _solver(self) -> daqp.Model:
+        solver, sense = daqp.Model(), np.zeros(len(self.lower), np.int32)
+        solver.setup(np.eye(len(self.wanted)), self.cost, self.matrix, self.upper, self.lower, sense)
+        solver.settings = {"iter_limit": 300, "primal_tol": 1e-9}
+        return solver
+
+    def _tank(self, tank: TankRow | None, n: int) -> None:
+        """The tank's row and the bounds of the granted share of stiffness."""
+        row, share = self.matrix[-1], n + 2
+        if tank is None:
+            row[:] = 0.0
+            self.upper[-1] = OPEN
+            self.lower[share] = self.upper[share] = self.wanted[share] = 1.0
+            return
+        np.multiply(tank.x, self.bounds.a, out=row[:n])
+        row[share] = tank.share
+        # In parts of the largest entry: joules of a tick are tiny beside the other rows.
+        scale = max(float(np.abs(row).max()), 1e-12)
+        row /= scale
+        self.upper[-1] = tank.room / scale
+        self.lower[share], self.upper[share], self.wanted[share] = 0.0, 1.0, 1.0

@@ -163,6 +163,8 @@ class Verdict:
     """Margin per constraint at this tick, of the sent command and the measured state; SI units, < 0 is violated."""
     compute_s: float = 0.0
     """Thread CPU time of the tick [s]."""
+    layers: dict[str, float] = field(default_factory=dict)
+    """Thread CPU time per layer [s], where ``FilterConfig.timing`` asks for it."""
 
 
 class PalmarError(ValueError):

@@ -1,0 +1,312 @@
+"""The rows of the filter's QP, assembled in one call: bounds, barriers, torques.
+
+A barrier asks of a distance h, whose gradient by the joints is ``row``: d/dt (h' + w(h)) >= -rate (h' + w(h)), with
+w(h) the speed at which it may still be approached; it is linear in the acceleration.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from palmar.safety.dynamics import mass_and_bias
+from palmar.safety.geometry import pair_gap, pair_row, point_row, poses, table_row
+from palmar.safety.obstacles import OBJECT, PERSON, obstacle_gap, obstacle_row
+from palmar.safety.stop import box
+from palmar.safety.types import ConfigError
+
+SELF_KIND, TABLE_KIND, PALM_KIND, TORQUE_KIND, POSITION_KIND, VELOCITY_KIND = range(6)
+PERSON_KIND, CONTACT_KIND, TANK_KIND, RATE_KIND = range(6, 10)
+REGION_KIND = 16
+"""Kind of keep-out region r is ``REGION_KIND + r``."""
+KINDS = {
+    SELF_KIND: "self_clearance",
+    TABLE_KIND: "table_clearance",
+    PALM_KIND: "workspace",
+    TORQUE_KIND: "joint_torque",
+    POSITION_KIND: "joint_position",
+    VELOCITY_KIND: "joint_velocity",
+    PERSON_KIND: "speed_separation",
+    CONTACT_KIND: "contact_approach",
+    TANK_KIND: "energy_tank",
+    RATE_KIND: "joint_torque_rate",
+}
+"""The margin that each kind of row keeps."""
+EXTRAS = 3
+"""Variables besides the accelerations: torque slack, contact slack, granted share."""
+CONTACT_SLACK = 0.1
+"""Missing deceleration of an approach per unit of slack [m/s2]: one m/s2 costs 50."""
+
+
+@dataclass(frozen=True)
+class BarrierConfig:
+    """Shape of the barriers: allowed approach speed ``sqrt(2 brake h + soft^2) - soft`` at distance h."""
+
+    brake: float = 2.5
+    """Deceleration of an approach [m/s2]; what 10 rad/s2 give at a lever of a quarter metre."""
+    soft: float = 0.05
+    """Speed below which the approach becomes exponential [m/s]."""
+    rate: float = 60.0
+    """How fast an approach that is too fast is corrected [1/s]."""
+    buffer: float = 0.002
+    """Distance kept beyond the limit [m]."""
+    reach: float = 0.20
+    """Pairs and geoms further away than this make no row [m]; a fifth of it for pairs of fingers."""
+
+    def __post_init__(self) -> None:
+        for name, value in self.__dict__.items():
+            if not 0 < value < float("inf"):
+                raise ConfigError(f"barrier.{name} must be a positive number, got {value!r}")
+
+
+@dataclass(frozen=True)
+class Slots:
+    """How many rows of each kind a QP has room for."""
+
+    pairs: int = 24
+    table: int = 12
+    palm: bool = True
+    obstacles: int = 16
+    contacts: int = 8
+    prune: bool = True
+    """Leave out rows that no acceleration within the bounds can bring into play in this tick."""
+
+    @property
+    def geometry(self) -> int:
+        """Rows of pairs, table, palm and obstacles."""
+        return self.pairs + self.table + 6 * self.palm + self.obstacles
+
+
+class Barrier(NamedTuple):
+    """``BarrierConfig``, what the separation from people and the contact speed ask for, and the slots, for numba."""
+
+    brake: float
+    soft: float
+    rate: float
+    buffer: float
+    reach: float
+    human: float
+    """Speed of people [m/s]: the ``soft`` of their barrier."""
+    human_brake: float
+    """[m/s2]"""
+    impact: float
+    """Allowed approach speed at contact [m/s]."""
+    pairs: int
+    table: int
+    palm: bool
+    obstacles: int
+    contacts: int
+    prune: bool
+
+
+@njit(cache=True, nogil=True)
+def _needed(h, dh, brake, soft, rate):
+    """Second derivative of h that the barrier asks for [m/s2]: d/dt(h' + w(h)) >= -rate (h' + w(h))."""
+    if h > 0.0:
+        w = math.sqrt(2.0 * brake * h + soft * soft) - soft
+        slope = brake / (w + soft)
+    else:
+        slope = brake / soft
+        w = slope * h
+    return -rate * (dh + w) - slope * dh
+
+
+@njit(cache=True, nogil=True)
+def _needed_slow(h, dh, brake, impact, rate):
+    """The same where contact is allowed, at ``impact`` [m/s] at most: w(h) = sqrt(2 brake h + impact^2)."""
+    w = math.sqrt(2.0 * brake * max(h, 0.0) + impact * impact)
+    return -rate * (dh + w) - (brake / w * dh if h > 0.0 else 0.0)
+
+
+@njit(cache=True, nogil=True)
+def _speed(row, v):
+    """Rate of change of the distance whose gradient is ``row`` [m/s]."""
+    dh = 0.0
+    for j in range(len(v)):
+        dh += row[j] * v[j]
+    return dh
+
+
+@njit(cache=True, nogil=True)
+def _add(row, need, low, high, scale, prune, matrix, lower, k):
+    """Put ``row . x >= need`` into row k if it can matter in this tick; whether it did.
+
+    What no acceleration inside the bounds can reach is asked for as far as it can be reached: one row alone
+    never makes the QP infeasible.
+    """
+    least, most = 0.0, 0.0
+    for j in range(len(low)):
+        g = row[j]
+        least += min(g * low[j], g * high[j])
+        most += max(g * low[j], g * high[j])
+    if prune and least >= need:
+        return False
+    need = min(need, most - 1e-6 * (most - least) - 1e-9)
+    for j in range(len(low)):
+        matrix[k, j] = row[j] * scale[j]
+    for j in range(len(low), matrix.shape[1]):
+        matrix[k, j] = 0.0
+    lower[k] = need
+    return True
+
+
+@njit(cache=True, nogil=True)
+def assemble(tree, bounds, space, obstacles, bar, q, v, a, dt, s, matrix, lower, kind, low, high):
+    """Bounds and barrier rows at (q, v, a).
+
+    Args:
+        tree: Kinematics.
+        bounds: Joint limits.
+        space: Limits of the geometry.
+        obstacles: What else is in the cell.
+        bar: Barrier.
+        q: Positions [rad], (n,).
+        v: Velocities [rad/s], (n,).
+        a: Accelerations of the tick before [rad/s2], (n,).
+        dt: Tick [s].
+        s: Scratch: body positions, rotations, axes, anchors, ends, (3, 3), (n,).
+        matrix: Out: rows, (m, n + EXTRAS), in z.
+        lower: Out: their lower bounds, (m,).
+        kind: Out: kind of each row, (m,).
+        low: Out: lower bounds of the acceleration [rad/s2], (n,).
+        high: Out: upper bounds [rad/s2], (n,).
+
+    Returns:
+        Number of hard rows, number of rows with those of contact, which follow them.
+    """
+    p, r, axis, anchor, ends, t, row = s
+    poses(tree, q, p, r, axis, anchor, ends)
+    box(q, v, a, bounds, dt, low, high)
+    k = 0
+    for i in range(len(tree.pairs)):
+        near = bar.reach * tree.pair_near[i] + space.self_limit
+        if k == bar.pairs:
+            break
+        if pair_gap(tree, ends, i, near) >= near:
+            continue
+        d = pair_row(tree, i, ends, axis, anchor, row, t[0], t[1], t[2])
+        need = _needed(d - space.self_limit - bar.buffer, _speed(row, v), bar.brake, bar.soft, bar.rate)
+        if _add(row, need, low, high, bounds.a, bar.prune, matrix, lower, k):
+            kind[k] = SELF_KIND
+            k += 1
+    full = k + bar.table
+    for i in range(len(tree.table)):
+        g = tree.table[i]
+        h = min(ends[g, 0, 2], ends[g, 1, 2]) - tree.radius[g] - space.table_limit - bar.buffer
+        if h >= bar.reach or k == full:
+            continue
+        table_row(tree, i, ends, axis, anchor, row, t[0])
+        need = _needed(h, _speed(row, v), bar.brake, bar.soft, bar.rate)
+        if _add(row, need, low, high, bounds.a, bar.prune, matrix, lower, k):
+            kind[k] = TABLE_KIND
+            k += 1
+    if bar.palm:
+        k = _palm_rows(tree, bounds, space, bar, v, s, low, high, matrix, lower, kind, k)
+    if obstacles.count == 0:
+        return k, k
+    return _obstacle_rows(tree, bounds, obstacles, bar, v, s, low, high, matrix, lower, kind, k)
+
+
+@njit(cache=True, nogil=True)
+def _palm_rows(tree, bounds, space, bar, v, s, low, high, matrix, lower, kind, k):
+    """The sides of the palm's box; the number of rows after them."""
+    p, _, axis, anchor, _, t, row = s
+    for i in range(3):
+        for side in (1.0, -1.0):
+            x = p[tree.palm, i]
+            h = (x - space.lower[i] if side > 0.0 else space.upper[i] - x) - bar.buffer
+            if h >= bar.reach:
+                continue
+            t[0, 0] = t[0, 1] = t[0, 2] = 0.0
+            t[0, i] = side
+            row[:] = 0.0
+            point_row(tree, tree.palm, p[tree.palm], t[0], axis, anchor, 1.0, row)
+            need = _needed(h, _speed(row, v), bar.brake, bar.soft, bar.rate)
+            if _add(row, need, low, high, bounds.a, bar.prune, matrix, lower, k):
+                kind[k] = PALM_KIND
+                k += 1
+    return k
+
+
+@njit(cache=True, nogil=True)
+def _obstacle_rows(tree, bounds, obstacles, bar, v, s, low, high, matrix, lower, kind, k):
+    """Keep-out regions and people, then what may be touched; numbers of rows after each."""
+    _, _, axis, anchor, ends, t, row = s
+    last = k + bar.obstacles
+    for o in range(obstacles.count):
+        what = obstacles.kind[o]
+        if what == OBJECT or obstacles.limit[o] == -np.inf:
+            continue
+        person = what == PERSON
+        reach = 10.0 * bar.reach if person else bar.reach
+        limit = obstacles.limit[o] + (obstacles.grow[o] * obstacles.reaction if person else bar.buffer)
+        for i in range(len(tree.table)):
+            g = tree.table[i]
+            if k == last or obstacle_gap(tree, ends, g, obstacles, o, limit + reach) >= limit + reach:
+                continue
+            h = obstacle_row(tree, g, obstacles, o, ends, axis, anchor, row, t) - limit
+            soft, brake = (obstacles.grow[o], bar.human_brake) if person else (bar.soft, bar.brake)
+            need = _needed(h, _speed(row, v), brake, soft, bar.rate)
+            if _add(row, need, low, high, bounds.a, bar.prune, matrix, lower, k):
+                kind[k] = PERSON_KIND if person else REGION_KIND + obstacles.region[o]
+                k += 1
+    hard = k
+    last = k + bar.contacts
+    for o in range(obstacles.count):
+        if obstacles.kind[o] != OBJECT:
+            continue
+        for i in range(len(tree.table)):
+            g = tree.table[i]
+            if k == last or not tree.hand[g] or obstacle_gap(tree, ends, g, obstacles, o, bar.reach) >= bar.reach:
+                continue
+            h = obstacle_row(tree, g, obstacles, o, ends, axis, anchor, row, t)
+            need = _needed_slow(h, _speed(row, v), bar.brake, bar.impact, bar.rate)
+            if _add(row, need, low, high, bounds.a, bar.prune, matrix, lower, k):
+                matrix[k, len(v) + 1] = CONTACT_SLACK
+                kind[k] = CONTACT_KIND
+                k += 1
+    return hard, k
+
+
+@njit(cache=True, nogil=True)
+def torque_rows(inertia, q, v, a, zero, part, rate, dt, scale, mass, bias, matrix, lower, upper, m, kind):
+    """Rows ``|M x + c| <= part`` and ``|M (x - a)| <= rate dt`` of the arm, softened, two per joint.
+
+    Both limits bound the same row, so the tighter counts.  Gravity is left out, the arm compensates it itself.
+
+    Args:
+        inertia: Masses.
+        q: Positions [rad], (n,).
+        v: Velocities [rad/s], (n,).
+        a: Accelerations of the tick before [rad/s2], (n,).
+        zero: Zeros, (n,).
+        part: Torque limits less what is kept back [N m], (arm,).
+        rate: Limit of the torque's rate of change [N m/s], inf for none.
+        dt: Tick [s].
+        scale: a_max [rad/s2], (n,).
+        mass: Scratch, (n, n).
+        bias: Scratch, (n,).
+        matrix: Out: rows from m on, (., n + EXTRAS), in z and parts of the limit.
+        lower: Out: bounds of variables then rows.
+        upper: Out: likewise.
+        m: First row.
+        kind: Out: what bounds each row.
+    """
+    mass_and_bias(inertia, q, v, zero, mass, bias)
+    n, arm, first = len(v), len(part), matrix.shape[1] + m
+    for i in range(arm):
+        before = 0.0
+        for j in range(n):
+            x = mass[i, j] / part[i]
+            before += x * a[j]
+            matrix[m + i, j] = x * scale[j]
+            matrix[m + arm + i, j] = x * scale[j]
+        high, low, most = 1.0 - bias[i] / part[i], -1.0 - bias[i] / part[i], rate * dt / part[i]
+        kind[m + i] = RATE_KIND if before + most < high else TORQUE_KIND
+        kind[m + arm + i] = RATE_KIND if before - most > low else TORQUE_KIND
+        upper[first + i] = min(high, before + most)
+        lower[first + arm + i] = max(low, before - most)
