@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from pathlib import Path
 
 import mujoco
 import numpy as np
@@ -11,6 +12,7 @@ import yaml
 from palmar.safety.robot import Limits, RobotModel
 from palmar.safety.types import ConfigError
 from palmar.sim import scene
+from palmar.sim.mjcf import capsules_only
 
 NO_CURVE = {"curve_offset": 0.0, "curve_two_a": np.inf, "curve_q_up": 1e9, "curve_q_low": -1e9}
 """Limits of a joint whose speed limit does not depend on its position."""
@@ -24,11 +26,13 @@ def robot_names() -> tuple[str, ...]:
 
 
 def load_robot(name: str = "fr3_leap") -> RobotModel:
-    """The robot called ``name``.
+    """The robot called ``name``; a name that ends in ``.yaml`` is a file of one's own, see ``load_robot_file``.
 
     Raises:
         ConfigError: If there is none, or its YAML and its MJCF disagree.
     """
+    if name.endswith(".yaml"):
+        return load_robot_file(Path(name))
     raw = _configuration(name)
     xml = scene.robot_xml(raw["arm"], raw["hand"])
     model = mujoco.MjModel.from_xml_string(xml)
@@ -46,6 +50,47 @@ def load_robot(name: str = "fr3_leap") -> RobotModel:
         palm_body=raw["palm_body"],
         tip_geoms=tuple(raw["tip_geoms"]),
         pairs=_leap_pairs(model, raw["arm"]) if raw["hand"] == "leap" else self_pairs(model, geoms, joints, home, raw),
+        table_geoms=table_geoms(model, geoms),
+        home=home,
+    )
+
+
+KEYS = {"name", "mjcf", "joints", "n_arm", "arm_limits", "hand_limits", "palm_body", "tip_geoms", "home", "may_touch"}
+"""Keys of a robot's own file."""
+
+
+def load_robot_file(path: Path) -> RobotModel:
+    """A robot of one's own: a YAML file beside any MJCF of an arm with its hand (docs/add_a_robot.md).
+
+    Raises:
+        ConfigError: If a key is missing or unknown, or YAML and MJCF disagree.
+    """
+    raw = yaml.safe_load(path.read_text())
+    if not isinstance(raw, dict) or set(raw) - KEYS or KEYS - {"joints", "home", "may_touch"} - set(raw):
+        raise ConfigError(f"{path}: accepted keys {sorted(KEYS)}, got {sorted(raw) if isinstance(raw, dict) else raw}")
+    spec, keyframe = capsules_only(path.parent / raw["mjcf"])
+    model = spec.compile()
+    there = [model.joint(k).name for k in range(model.njnt)]
+    joints = tuple(raw.get("joints", there))
+    home = raw.get("home")
+    if home is None and keyframe is not None:
+        home = [keyframe[model.joint(j).qposadr[0]] for j in joints if j in there]
+    if set(joints) != set(there) or home is None or len(home) != len(joints):
+        raise ConfigError(f"{path}: need the joints {there} and a home of each, in the YAML or as keyframe `home`")
+    missing = [j for j in joints if j not in {model.actuator(k).name for k in range(model.nu)}]
+    if missing:
+        raise ConfigError(f"{path}: joints {missing} have no actuator")
+    geoms = _collision_geoms(model)
+    home = np.array(home, dtype=np.float64)
+    return RobotModel(
+        name=raw["name"],
+        joints=joints,
+        n_arm=int(raw["n_arm"]),
+        limits=limits_of(model, joints, raw),
+        xml=spec.to_xml(),
+        palm_body=raw["palm_body"],
+        tip_geoms=tuple(raw["tip_geoms"]),
+        pairs=self_pairs(model, geoms, joints, home, raw),
         table_geoms=table_geoms(model, geoms),
         home=home,
     )
@@ -73,11 +118,22 @@ def limits_of(model: mujoco.MjModel, joints: tuple[str, ...], raw: dict) -> Limi
     n_arm, n_hand = raw["n_arm"], len(joints) - raw["n_arm"]
     arm, hand = raw["arm_limits"], raw["hand_limits"]
     rng = np.array([model.joint(j).range for j in joints])
-    force = np.array([model.actuator(j).forcerange[1] for j in joints])
+    force = np.array([_strongest(model, j) for j in joints])
     rest = {
         k: np.array([*_each(arm, k, n_arm), *_each(hand, k, n_hand)]) for k in ("v_max", "a_max", "j_max", *NO_CURVE)
     }
     return Limits(q_min=rng[:, 0], q_max=rng[:, 1], tau_max=force, **rest)
+
+
+def _strongest(model: mujoco.MjModel, joint: str) -> float:
+    """Largest torque of a joint [N m]: of its actuator, else of the joint."""
+    for limited, (_, most) in (
+        (model.actuator(joint).forcelimited[0], model.actuator(joint).forcerange),
+        (model.jnt_actfrclimited[model.joint(joint).id], model.jnt_actfrcrange[model.joint(joint).id]),
+    ):
+        if limited:
+            return float(most)
+    raise ConfigError(f"joint {joint} has neither an actuator forcerange nor an actuatorfrcrange")
 
 
 def _each(group: dict, key: str, n: int) -> list[float]:
