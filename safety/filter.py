@@ -22,8 +22,9 @@ from palmar.safety import obstacles as cell
 from palmar.safety.check import Check, CheckConfig
 from palmar.safety.chunks import ChunkConfig, ChunkPlayer
 from palmar.safety.constraints import ConstraintSet
+from palmar.safety.dynamics import inverse_dynamics
 from palmar.safety.enforced import KeepBack, enforced
-from palmar.safety.geometry import FAR, Kinematics, pair_gap, poses
+from palmar.safety.geometry import Kinematics
 from palmar.safety.intention import intend, step
 from palmar.safety.judge import Judge, Reading
 from palmar.safety.lookahead import LookAhead
@@ -31,6 +32,18 @@ from palmar.safety.qp import FAULTS, SOLVED, AccelerationQP
 from palmar.safety.reflex import NoReflex, Reflex
 from palmar.safety.robot import RobotModel
 from palmar.safety.rows import KINDS, REGION_KIND, BarrierConfig, Slots
+from palmar.safety.sight import (
+    NEAREST_PERSON,
+    OWN,
+    PALM,
+    REGIONS,
+    TABLE,
+    TOWARDS_CONTACT,
+    TOWARDS_PERSON,
+    answer_of,
+    measure_space,
+    sight_of,
+)
 from palmar.safety.stop import FAILURES, OK, posture, stop_law, verify_stop, work_of
 from palmar.safety.torque import effort_of, stop_torque
 from palmar.safety.types import Chunk, Command, CommandRefused, ConfigError, Measurement, People, State, Verdict
@@ -80,20 +93,6 @@ def _astray(q, u, most):
         if abs(q[i] - u[i]) > most[i]:
             return True
     return False
-
-
-@njit(cache=True, nogil=True)
-def _look(tree, q, w, palm):
-    """Self clearance (clamped to FAR), table clearance and palm position at q."""
-    poses(tree, q, w.p, w.r, w.axis, w.anchor, w.ends)
-    palm[:] = w.p[tree.palm]
-    own, low = FAR, np.inf
-    for i in range(len(tree.pairs)):
-        own = min(own, pair_gap(tree, w.ends, i, own))
-    for i in range(len(tree.table)):
-        g = tree.table[i]
-        low = min(low, min(w.ends[g, 0, 2], w.ends[g, 1, 2]) - tree.radius[g])
-    return own, low
 
 
 class Sent(NamedTuple):
@@ -154,11 +153,13 @@ class Filter:
         self.watchdog = Watchdog(config.watchdog, config.dt)
         self.player = ChunkPlayer(robot.joints, config.chunks)
         self.lookahead = LookAhead(self._plain.tree, self.bounds, constraints, config.dt)
-        self.judge = Judge(constraints, sources=frozenset())
+        self._judged = {c.margin for c in constraints.constraints if c.source != "simulation only"}
+        self.judge = Judge(constraints, sources=frozenset({"people", "torque"}))
         self._deviation = np.full(robot.n, config.watchdog.deviation_hand)
         self._deviation[: robot.n_arm] = config.watchdog.deviation_arm
         n = robot.n
-        self._work, self._spare = work_of(self.kinematics.tree), work_of(self._plain.tree)
+        self._work, self._sight, self._near = work_of(self.kinematics.tree), sight_of(self._plain.tree), answer_of()
+        self._tau = np.zeros(n)
         self.wanted = np.zeros(n)
         """Acceleration that the policy's reference asks for in this tick [rad/s2], (n,)."""
         self._stop, self._q, self._v = np.zeros(n), np.zeros(n), np.zeros(n)
@@ -189,6 +190,9 @@ class Filter:
         self._posture(home)
         self.player.rest(home, 0.0)
         self.lookahead.advance(self.player, home, zero, zero, 0.0)
+        measure_space(self._plain.tree, self.obstacles, home, zero, self._sight, self._near)
+        _astray(home, home, self._deviation)
+        self._torque_rate()
         self.qp.counts = dict.fromkeys(self.qp.counts, 0)
         self.player = ChunkPlayer(self.robot.joints, self.config.chunks)
 
@@ -215,6 +219,7 @@ class Filter:
             raise CommandRefused(f"start pose violates {FAILURES[code]}: q = {np.round(q, 4).tolist()}")
         self.u, self.ud, self.udd = q, np.zeros(self.robot.n), np.zeros(self.robot.n)
         self._state, self._now, self._started, self._fresh = state, state.t, True, False
+        self._tau[:] = 0.0
         self.judge.forget()
         self.player.rest(q, state.t)
         self.watchdog.start(state.t, state.seq)
@@ -418,29 +423,39 @@ class Filter:
 
     def _margins(self, jerk: Array, objects: tuple[Array, Array] | None) -> dict[str, float]:
         """Margins of the sent command and the measured state, by the same functions as in training."""
-        state = self._state
+        state, near = self._state, self._near
         assert state is not None
-        palm = np.empty(3)
-        q = np.asarray(state.q, dtype=np.float64)
-        own, low = _look(self._plain.tree, q, self._spare, palm)
+        q, qd = np.asarray(state.q, dtype=np.float64), np.asarray(state.qd, dtype=np.float64)
+        measure_space(self._plain.tree, self.obstacles, q, qd, self._sight, near)
         position, quaternion = objects if objects is not None else self.judge.no_objects
         m = self.measurement = Measurement(
             t=np.float64(state.t),
             q=q,
-            qd=state.qd,
+            qd=qd,
             tau=state.tau,
             u=self.u,
             ud=self.ud,
             udd=self.udd,
             uddd=jerk,
-            palm_position=palm,
-            clearance_self=np.array(own),
-            clearance_table=np.array(low),
+            palm_position=near[PALM : PALM + 3].copy(),
+            clearance_self=near[OWN],
+            clearance_table=near[TABLE],
             contact_force=self.judge.no_force,
             object_position=position,
             object_quaternion=quaternion,
+            tau_rate=self._torque_rate() if "joint_torque_rate" in self._judged else None,
+            clearance_keep_out=near[REGIONS:].copy(),
+            clearance_person=near[NEAREST_PERSON],
+            approach_person=near[TOWARDS_PERSON],
+            approach_contact=near[TOWARDS_CONTACT],
         )
         return self.judge.margins(m)
+
+    def _torque_rate(self) -> Array:
+        """Rate of change of the torque that the sent motion needs [N m/s], (n,)."""
+        before, self._tau = self._tau, np.empty(self.robot.n)
+        inverse_dynamics(self.qp.inertia, self.u, self.ud, self.udd, self._tau)
+        return (self._tau - before) / self.config.dt
 
 
 def _codes(names: dict[str, tuple[str, ...]]) -> tuple[tuple[int, str], ...]:

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from palmar.benchmarks.filter import Adversary, Reading, _start, make_filter
+from palmar.benchmarks.filter import Adversary, Reading, make_filter, start
 from palmar.safety.qp import SOLVED
+from palmar.safety.rows import KINDS
 from palmar.safety.types import ConfigError
 
 pytest.importorskip("osqp", reason="osqp is not installed")
@@ -15,13 +16,13 @@ def asked(robot, constraints, *, seed, ticks):
     """States, wanted and given accelerations of the filter's QP in an adversarial episode, and its active rows."""
     f, rng = make_filter(robot, constraints), np.random.default_rng(seed)
     adversary, zero, out, solve = Adversary(robot, rng), np.zeros(robot.n), [], f.qp.solve
-    _start(f, robot, rng)
+    start(f, robot, rng)
 
-    def noted(q, v, a, wanted, *rest):
+    def noted(q, v, a, wanted, **rest):
         state = [x.copy() for x in (q, v, a, wanted)]
-        code, x = solve(q, v, a, wanted, *rest)
-        out.append((*state, code, x.copy(), f.qp.active))
-        return code, x
+        code, x, share = solve(q, v, a, wanted, **rest)
+        out.append((*state, code, x.copy(), [name for k, name in KINDS.items() if f.qp.kinds >> k & 1]))
+        return code, x, share
 
     f.qp.solve = noted
     for k in range(ticks):
