@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from palmar.safety.chunks import ChunkPlayer
-from palmar.safety.constraints import ConstraintSet
+from palmar.safety.constraints import Constraint, ConstraintSet
 from palmar.safety.geometry import Tree
 from palmar.safety.roll import AHEAD, KINDS, limit_of, roll, work_of
 from palmar.safety.stop import Bounds
@@ -37,6 +37,11 @@ def _departed(expected, u, most):
     return False
 
 
+def _bit(c: Constraint) -> int:
+    """A constraint's bit in a roll's answer."""
+    return 1 << (KINDS.index(c.margin) + (c.params["region"] if c.margin == "keep_out" else 0))
+
+
 class LookAhead:
     """The roll of one robot.  One thread; each call does bounded work."""
 
@@ -53,8 +58,8 @@ class LookAhead:
             ticks: Ticks rolled per ``advance``.
         """
         self.tree, self.bounds, self.limit, self.dt, self.ticks = tree, bounds, limit_of(constraints), dt, ticks
-        self._names = [(c.name, 1 << KINDS.index(c.margin)) for c in constraints.constraints if c.margin in KINDS]
-        self._work, self._state = work_of(tree), np.zeros((3, len(tree.joint_body)))
+        self._names = [(c.name, _bit(c)) for c in constraints.constraints if c.margin in KINDS]
+        self._work, self._state = work_of(tree, len(self.limit.out)), np.zeros((3, len(tree.joint_body)))
         self._begin, self._passed, self._rolled, self._plan = math.nan, 0, 0, -1
         self.foreseen: tuple[float, str] | None = None
         """Time of the tick that would send the first violation [s], and the constraint's name."""
@@ -66,11 +71,16 @@ class LookAhead:
         self._begin, self._passed, self._rolled, self.foreseen = now, 0, 0, None
         self.restarts += 1
 
+    def edited(self) -> None:
+        """The command of this tick was not the intended one: begin anew at the next."""
+        self._plan = -1
+
     def advance(self, player: ChunkPlayer, u: Array, ud: Array, udd: Array, now: float) -> tuple[float, str] | None:
         """Roll on, before the tick at ``now`` reads the reference; the first violation, if it is known.
 
         Begins anew by itself for a new chunk, a slipped clock, a passed violation, and a command that has left the
-        rolled one by more than FOLLOWED.  After a smaller edit the caller must ``restart``.
+        rolled one by more than FOLLOWED.  After a smaller edit
+        the caller says ``edited``.
 
         Args:
             player: Holds the pending chunk; only read.

@@ -14,8 +14,9 @@ from numba import njit
 
 from palmar.safety.chunks import follow
 from palmar.safety.constraints import ConstraintSet
-from palmar.safety.geometry import Tree, pair_gap, poses
+from palmar.safety.geometry import Tree, capsule_gap, poses
 from palmar.safety.intention import intend, step
+from palmar.safety.obstacles import Obstacles, keep_outs, obstacle_gap
 
 Array = np.ndarray
 
@@ -27,8 +28,9 @@ KINDS = (
     "self_clearance",
     "table_clearance",
     "workspace",
+    "keep_out",
 )
-"""Margins that a command alone decides, in the order of the bits of a roll's answer."""
+"""Margins that a command alone decides, in the order of the bits of a roll's answer; regions have one bit each."""
 AHEAD = 1000
 """Most ticks that are rolled ahead of the present one."""
 ROUNDING = 1e-9
@@ -54,6 +56,10 @@ class Limit(NamedTuple):
     table: float
     lower: Array
     upper: Array
+    cell: Obstacles
+    """The keep-out regions."""
+    out: Array
+    """(K,) distances to keep from them [m]."""
 
 
 class Work(NamedTuple):
@@ -71,6 +77,8 @@ class Work(NamedTuple):
     """(k,) the same of each geom's height."""
     palm: Array
     """(1,) the same of the palm in its box."""
+    region: Array
+    """(K, m) the same of each moving geom and keep-out region."""
     r: Array
     rd: Array
     x: Array
@@ -90,6 +98,7 @@ def limit_of(constraints: ConstraintSet) -> Limit:
     n, everything = len(limits.q_min), np.full(len(limits.q_min), inf)
     box = np.array([[p["lower"], p["upper"]] for p in of["workspace"]] or [[[-inf] * 3, [inf] * 3]], dtype=np.float64)
     held = bool(of["joint_position"])
+    regions = sorted(of["keep_out"], key=lambda p: p["region"])
     return Limit(
         low=limits.q_min.copy() if held else -everything,
         high=limits.q_max.copy() if held else everything,
@@ -105,11 +114,13 @@ def limit_of(constraints: ConstraintSet) -> Limit:
         table=max((float(p["limit"]) for p in of["table_clearance"]), default=-inf),
         lower=box[:, 0].max(axis=0),
         upper=box[:, 1].min(axis=0),
+        cell=keep_outs(constraints, 0.0),
+        out=np.array([p["limit"] for p in regions], dtype=np.float64),
     )
 
 
-def work_of(tree: Tree) -> Work:
-    """Space for a robot."""
+def work_of(tree: Tree, regions: int) -> Work:
+    """Space for a robot and so many keep-out regions."""
     n, b, g = len(tree.joint_body), len(tree.parent), len(tree.geom_body)
     return Work(
         u=np.zeros(n),
@@ -119,6 +130,7 @@ def work_of(tree: Tree) -> Work:
         pair=np.full(len(tree.pairs), -1.0),  # nothing has been looked at
         height=np.full(len(tree.table), -1.0),
         palm=np.full(1, -1.0),
+        region=np.full((regions, len(tree.moving)), -1.0),
         r=np.zeros(n),
         rd=np.zeros(n),
         x=np.zeros(n),
@@ -162,42 +174,74 @@ def _joints(w, m, dt):
 @njit(cache=True, nogil=True)
 def _use_up(tree, w):
     """Take the way from u to q off every distance; whether one may be used up."""
-    for i in range(len(w.pair)):
-        w.pair[i] -= ROUNDING
-    for i in range(len(w.height)):
-        w.height[i] -= ROUNDING
+    pair, height, region, moving = w.pair, w.height, w.region, tree.moving
+    pair_reach, table_reach, reach = tree.pair_reach, tree.table_reach, tree.reach
+    pair -= ROUNDING
+    height -= ROUNDING
+    region -= ROUNDING
     w.palm[0] -= ROUNDING
     for j in range(len(w.u)):
         way = abs(w.q[j] - w.u[j])
         if way > 0.0:
-            for i in range(len(w.pair)):
-                w.pair[i] -= way * tree.pair_reach[j, i]
-            for i in range(len(w.height)):
-                w.height[i] -= way * tree.table_reach[j, i]
+            for i in range(len(pair)):
+                pair[i] -= way * pair_reach[j, i]
+            for i in range(len(height)):
+                height[i] -= way * table_reach[j, i]
+            for k in range(len(region)):
+                for i in range(len(moving)):
+                    region[k, i] -= way * reach[j, moving[i]]
             w.palm[0] -= way * tree.palm_reach[j]
     used = w.palm[0] < 0.0
-    for i in range(len(w.pair)):
-        used |= w.pair[i] < 0.0
-    for i in range(len(w.height)):
-        used |= w.height[i] < 0.0
+    for i in range(len(pair)):
+        used |= pair[i] < 0.0
+    for i in range(len(height)):
+        used |= height[i] < 0.0
+    for k in range(len(region)):
+        for i in range(len(moving)):
+            used |= region[k, i] < 0.0
     return used
+
+
+@njit(cache=True, nogil=True)
+def _pairs(pairs, spheres, radius, ends, limit, left):
+    """Look anew at the pairs that may be used up; whether one is."""
+    bad = False
+    for i in range(len(left)):
+        if left[i] >= 0.0:
+            continue
+        a, b = pairs[i, 0], pairs[i, 1]
+        x, y, z = ends[a, 2, 0] - ends[b, 2, 0], ends[a, 2, 1] - ends[b, 2, 1], ends[a, 2, 2] - ends[b, 2, 2]
+        left[i] = math.sqrt(x * x + y * y + z * z) - spheres[i] - limit
+        if left[i] < NEAR:
+            left[i] = capsule_gap(ends, radius, a, b) - limit
+            bad |= left[i] < 0.0
+    return bad
+
+
+@njit(cache=True, nogil=True)
+def _regions(tree, m, ends, left):
+    """Look anew at the keep-out regions that may be used up; bits of those that are."""
+    bits = 0
+    for k in range(len(left)):
+        for i in range(len(tree.moving)):
+            if left[k, i] < 0.0:
+                left[k, i] = obstacle_gap(tree, ends, tree.moving[i], m.cell, k, m.out[k] + NEAR) - m.out[k]
+                if left[k, i] < 0.0:
+                    bits |= 128 << k
+    return bits
 
 
 @njit(cache=True, nogil=True)
 def _space(tree, m, w):
     """Bits of the geometry's margins that q violates, having looked anew at what may be used up."""
-    bits = 0
     poses(tree, w.q, w.p, w.rotation, w.axis, w.anchor, w.ends)
-    for i in range(len(w.pair)):
-        if w.pair[i] < 0.0:
-            w.pair[i] = pair_gap(tree, w.ends, i, m.own + NEAR) - m.own
-            if w.pair[i] < 0.0:
-                bits |= 16
-    for i in range(len(w.height)):
-        if w.height[i] < 0.0:
-            g = tree.table[i]
-            w.height[i] = min(w.ends[g, 0, 2], w.ends[g, 1, 2]) - tree.radius[g] - m.table
-            if w.height[i] < 0.0:
+    bits = 16 if _pairs(tree.pairs, tree.spheres, tree.radius, w.ends, m.own, w.pair) else 0
+    height, table, radius, ends = w.height, tree.table, tree.radius, w.ends
+    for i in range(len(height)):
+        if height[i] < 0.0:
+            g = table[i]
+            height[i] = min(ends[g, 0, 2], ends[g, 1, 2]) - radius[g] - m.table
+            if height[i] < 0.0:
                 bits |= 32
     if w.palm[0] < 0.0:
         w.palm[0] = np.inf
@@ -206,6 +250,8 @@ def _space(tree, m, w):
             w.palm[0] = min(w.palm[0], min(x - m.lower[i], m.upper[i] - x))
         if w.palm[0] < 0.0:
             bits |= 64
+    if len(w.region):
+        bits |= _regions(tree, m, ends, w.region)
     return bits
 
 

@@ -19,8 +19,17 @@ from palmar.safety.types import Chunk, CommandRefused
 TIMEOUT = 0.6
 
 
+REGIONS = """
+  column: {margin: keep_out, params: {region: 0, lower: [0.25, 0.25, 0.0], upper: [0.45, 0.5, 0.9], limit: 0.02},
+    signal: state, source: measured, memory: none, runtime: hard row, budget: 0.0, unit: s}
+  shelf: {margin: keep_out, params: {region: 1, lower: [0.2, -0.8, 0.55], upper: [0.8, -0.3, 0.6], limit: 0.01},
+    signal: state, source: measured, memory: none, runtime: hard row, budget: 0.0, unit: s}
+"""
+
+
 @pytest.fixture(scope="module")
-def parts(robot, constraints):
+def parts(robot, text):
+    constraints = parse(text + REGIONS, robot.limits)
     config = FilterConfig(chunks=ChunkConfig(jump=10.0, timeout=TIMEOUT))
     return robot, Filter(robot, constraints, config, mode="shadow"), Count(robot, constraints)
 
@@ -64,13 +73,15 @@ def plan(rng, robot, now, u):
     h = int(rng.integers(1, 9))
     gaps = rng.choice([0.02, 0.05, rng.uniform(0.004, 0.09)], h)
     goal = rng.uniform(robot.limits.q_min - 0.2, robot.limits.q_max + 0.2)
-    share = np.sort(rng.uniform(0, 1, h))[:, None]
-    return u + share * (goal - u) + rng.normal(size=(h, robot.n)) * 0.05, now + np.cumsum(gaps)
+    if rng.random() < 0.6:  # the arm alone: fingers find each other too soon
+        goal[robot.n_arm :] = u[robot.n_arm :]
+    share = np.sort(rng.uniform(0.3, 1, h))[:, None]
+    return u + share * (goal - u) + rng.normal(size=(h, robot.n)) * 0.02, now + np.cumsum(gaps)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(st.integers(0, 100_000))
-def test_the_foreseen_tick_and_constraint_are_those_that_the_shadow_run_violates(parts, seed):
+def test_the_foreseen_tick_and_constraint_are_those_that_the_shadow_run_violates(parts, met, seed):
     robot, filter_, count = parts
     rng = np.random.default_rng(seed)
     run = Shadow(filter_, robot.home)
@@ -88,6 +99,17 @@ def test_the_foreseen_tick_and_constraint_are_those_that_the_shadow_run_violates
     for told in known[late:]:
         assert told[0] == pytest.approx((first + 1) * DT, abs=1e-9)
         assert told[1] in names
+    met |= names
+
+
+@pytest.fixture(scope="module")
+def met():
+    """Constraints that were violated in some example."""
+    return set()
+
+
+def test_the_examples_above_met_joints_links_table_and_regions(met):
+    assert {"joint_position", "self_clearance", "table_clearance", "column", "shelf"} <= met
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
