@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -28,8 +28,8 @@ from palmar.safety.geometry import Kinematics
 from palmar.safety.intention import intend, step
 from palmar.safety.judge import Judge, Reading
 from palmar.safety.lookahead import LookAhead
-from palmar.safety.qp import FAULTS, SOLVED, AccelerationQP
-from palmar.safety.reflex import NoReflex, Reflex
+from palmar.safety.qp import FAULTS, SOLVED, AccelerationQP, TankRows
+from palmar.safety.reflex import NoReflex, Proposal, Reflex
 from palmar.safety.robot import RobotModel
 from palmar.safety.rows import KINDS, REGION_KIND, BarrierConfig, Slots
 from palmar.safety.sight import (
@@ -45,6 +45,7 @@ from palmar.safety.sight import (
     sight_of,
 )
 from palmar.safety.stop import FAILURES, OK, posture, stop_law, verify_stop, work_of
+from palmar.safety.tank import ARM, HAND, Tank, TankConfig, servo_of
 from palmar.safety.torque import effort_of, stop_torque
 from palmar.safety.types import Chunk, Command, CommandRefused, ConfigError, Measurement, People, State, Verdict
 from palmar.safety.watchdog import Event, Watchdog, WatchdogConfig
@@ -72,6 +73,8 @@ class FilterConfig:
     chunks: ChunkConfig = field(default_factory=ChunkConfig)
     check: CheckConfig = field(default_factory=CheckConfig)
     watchdog: WatchdogConfig = field(default_factory=WatchdogConfig)
+    tanks: tuple[TankConfig, TankConfig] = (ARM, HAND)
+    """Energy of arm and hand, where the constraint file asks for tanks; the floor is the file's."""
     torque_reserve: float = 0.05
     """Part of every torque limit kept back for what lies between the samples of a stop."""
     people_timeout: float = 0.1
@@ -104,6 +107,8 @@ class Sent(NamedTuple):
     edit: float
     reason: str
     active: tuple[str, ...]
+    stiffness: Array | None
+    """[N m/rad], (n,); None without tanks."""
 
 
 class Filter:
@@ -150,16 +155,26 @@ class Filter:
             self.qp.inertia, robot.limits.tau_max, self.bounds, arm=robot.n_arm, reserve=config.torque_reserve
         )
         self.check = Check(robot, config.check, config.dt)
+        self.tank: Tank | None = None
+        """Of arm and hand, where the constraint file enforces one."""
+        if asked.floor is not None:
+            self.tank = Tank(
+                self._plain, self.bounds, servo_of(self._plain), arm=robot.n_arm, dt=config.dt,
+                configs=tuple(replace(c, floor=asked.floor) for c in config.tanks),  # type: ignore[arg-type]
+            )  # fmt: skip
         self.watchdog = Watchdog(config.watchdog, config.dt)
         self.player = ChunkPlayer(robot.joints, config.chunks)
         self.lookahead = LookAhead(self._plain.tree, self.bounds, constraints, config.dt)
         self._judged = {c.margin for c in constraints.constraints if c.source != "simulation only"}
-        self.judge = Judge(constraints, sources=frozenset({"people", "torque"}))
+        self.judge = Judge(
+            constraints, sources=frozenset({"people", "torque", *(("tank",) if self.tank is not None else ())})
+        )
         self._deviation = np.full(robot.n, config.watchdog.deviation_hand)
         self._deviation[: robot.n_arm] = config.watchdog.deviation_arm
         n = robot.n
         self._work, self._sight, self._near = work_of(self.kinematics.tree), sight_of(self._plain.tree), answer_of()
-        self._tau = np.zeros(n)
+        self._tau, self._level = np.zeros(n), math.inf
+        self._damping: Array | None = None
         self.wanted = np.zeros(n)
         """Acceleration that the policy's reference asks for in this tick [rad/s2], (n,)."""
         self._stop, self._q, self._v = np.zeros(n), np.zeros(n), np.zeros(n)
@@ -220,6 +235,9 @@ class Filter:
         self.u, self.ud, self.udd = q, np.zeros(self.robot.n), np.zeros(self.robot.n)
         self._state, self._now, self._started, self._fresh = state, state.t, True, False
         self._tau[:] = 0.0
+        self._damping = None
+        if self.tank is not None:
+            self.tank.start(int(state.seq), q, q, np.array(state.tau, dtype=np.float64))
         self.judge.forget()
         self.player.rest(q, state.t)
         self.watchdog.start(state.t, state.seq)
@@ -232,8 +250,24 @@ class Filter:
         """
         if not self._started:
             raise CommandRefused(f"chunk {chunk.seq}: the filter has not been started")
+        self._check_impedance(chunk)
         self.player.offer(chunk)
         self._fresh, self.foreseen, self.edited = True, None, None
+
+    def _check_impedance(self, chunk: Chunk) -> None:
+        """Refuse stiffness that nobody meters, and more than the servos have."""
+        for name, given in (("stiffness", chunk.stiffness), ("damping", chunk.damping)):
+            if given is None:
+                continue
+            if self.tank is None:
+                raise CommandRefused(f"chunk {chunk.seq}: {name} needs an energy tank in the constraint file")
+            most = getattr(self.tank.servo, name)
+            values = np.asarray(given, dtype=np.float64)
+            if values.ndim != 2 or values.shape[1] != self.robot.n or not np.all((values >= 0) & (values <= most)):
+                raise CommandRefused(
+                    f"chunk {chunk.seq}: {name} must be (H, {self.robot.n}) in [0, {most.tolist()}], got "
+                    f"{values.shape} up to {np.max(values, initial=np.nan)}"
+                )
 
     def stop(self, reason: str = Event.OPERATOR_STOP.value) -> None:
         """An operator's stop: takes effect in the next tick and needs a ``reset``."""
@@ -299,7 +333,7 @@ class Filter:
         self._watch(state, now, seen)
         self._timed("check")
         running = self.watchdog.state is State.RUN
-        sent = self._follow(now) if running else self._brake()
+        sent = self._follow(now) if running else self._brake(now)
         jerk = (sent.x - self.udd) / self.config.dt
         u, ud = np.empty_like(self.u), np.empty_like(self.ud)
         step(self.u, self.ud, sent.x, self.config.dt, u, ud)
@@ -313,14 +347,34 @@ class Filter:
             self.counts["changed"] += 1
         self.seq += 1
         self.counts["ticks"] += 1
+        command = self._command(sent, now)
         margins = self._margins(jerk, objects)
         self._timed("margins")
-        command = Command(q=u.copy(), seq=self.seq, stamp=now + self.config.dt)
         used = time.thread_time() - begin
         verdict = Verdict(
             self.watchdog.state, sent.reason, sent.changed, sent.edit, sent.active, margins, used, self._laps
         )
         return command, verdict
+
+    def _command(self, sent: Sent, now: float) -> Command:
+        """The command of this tick, entered into the tanks."""
+        stamp = now + self.config.dt
+        if self.tank is None:
+            return Command(q=self.u.copy(), seq=self.seq, stamp=stamp)
+        u = self.u.copy()
+        self.tank.sent(stamp, u, sent.stiffness)
+        if self._damping is None:
+            return Command(q=u, seq=self.seq, stamp=stamp)
+        return Command(q=u, seq=self.seq, stamp=stamp, stiffness=self.tank.stiffness, damping=self._damping)
+
+    def _meter(self, now: float, stiffness: Array | None) -> TankRows | None:
+        """Enter the newest reading into the tanks; what they allow in this tick."""
+        if self.tank is None or self._state is None:
+            return None
+        s = self._state
+        reading = (s.t, int(s.seq), *(np.asarray(x, dtype=np.float64) for x in (s.q, s.qd, s.tau)))
+        self._level = float(self.tank.meter(now, reading, self.ud, self.udd, stiffness).min())
+        return TankRows(*self.tank.rows)
 
     def _timed(self, layer: str) -> None:
         """Note the CPU time since the last lap."""
@@ -369,12 +423,13 @@ class Filter:
             dog.happen(Event.CHUNK_FRESH)
             self._fresh = False
 
-    def _brake(self) -> Sent:
-        """The stop law's tick."""
+    def _brake(self, now: float) -> Sent:
+        """The stop law's tick; stiffness stays as it is."""
+        self._meter(now, None)
         stop_law(self.ud, self.udd, self.bounds, self.config.dt, self._stop)
         edit = float(np.abs(self._stop).max())
         self.foreseen = None
-        return Sent(self._stop, edit > 0.0, edit, self.watchdog.reason, ())
+        return Sent(self._stop, edit > 0.0, edit, self.watchdog.reason, (), self.tank.stiffness if self.tank else None)
 
     def _follow(self, now: float) -> Sent:
         """What to send in RUN: the policy's motion as far as QP and verifier let it."""
@@ -385,11 +440,14 @@ class Filter:
         intend(self.u, self.ud, self.udd, r, rd, self.bounds, dt, self.wanted)
         proposal = self.reflex.propose(self.measurement, self.wanted, self.ud)
         self._timed("reflex")
-        reason, active, x = "", (), self._stop
+        stiffness = self._impedance(now, proposal)
+        rows = self._meter(now, stiffness)
+        self._timed("tank")
+        active: tuple[str, ...] = ()
         if not np.isfinite(proposal.x).all():
-            reason = "reflex_not_finite"
+            x, reason = self._stop, "reflex_not_finite"
         else:
-            code, x, _ = self.qp.solve(self.u, self.ud, self.udd, proposal.x, obstacles=self.obstacles)
+            code, x, _ = self.qp.solve(self.u, self.ud, self.udd, proposal.x, obstacles=self.obstacles, tank=rows)
             reason = FAULTS[code]
             self._timed("qp")
             if code == SOLVED:
@@ -402,11 +460,24 @@ class Filter:
             stop_law(self.ud, self.udd, self.bounds, dt, x)
             active = (reason.removeprefix("unverified_"),) if reason.startswith("unverified_") else ()
             self.counts["unverified"] += 1
+        if self.tank is not None:
+            # Granted beside what is sent, by the same rows; a stop grants nothing new.
+            stiffness = self.tank.stiffness if reason or stiffness is None else self.tank.granted(x, stiffness)
         change = np.abs(x - self.wanted)
         changed = bool(np.any(change > 1e-5 * self.bounds.a))
         if changed and not reason:
             reason = active[0] if active else "reflex" if proposal.x is not self.wanted else "limits"
-        return Sent(self.wanted if self.mode == "shadow" else x, changed, float(change.max()), reason, active)
+        sent = self.wanted if self.mode == "shadow" else x
+        return Sent(sent, changed, float(change.max()), reason, active, stiffness)
+
+    def _impedance(self, now: float, proposal: Proposal) -> Array | None:
+        """Stiffness wanted in this tick [N m/rad], (n,), and the damping to send with it; None for position control."""
+        stiffness, damping = self.player.impedance(now)
+        if stiffness is None or damping is None or self.tank is None:
+            return None
+        soften = min(1.0, max(0.0, proposal.soften))
+        self._damping = soften * damping
+        return soften * stiffness
 
     def _verify(self, q: Array, v: Array, a: Array) -> str:
         """Why the stop from (q, v, a) is not verified, '' if it is."""
@@ -448,6 +519,7 @@ class Filter:
             clearance_person=near[NEAREST_PERSON],
             approach_person=near[TOWARDS_PERSON],
             approach_contact=near[TOWARDS_CONTACT],
+            tank=np.float64(self._level) if self.tank is not None else None,
         )
         return self.judge.margins(m)
 

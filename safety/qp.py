@@ -47,6 +47,8 @@ Array = np.ndarray
 
 SLACK = 1.0 / math.sqrt(1e4)
 """Torque overshoot per unit of slack, in parts of tau_max: one part costs 1e4 / 2."""
+TANKS = 2
+"""Of arm and hand."""
 OPEN = 1e30
 """DAQP's infinity."""
 KKT_TOLERANCE = 1e-6
@@ -56,15 +58,15 @@ FAULTS = ("", "qp_infeasible", "qp_not_feasible", "qp_not_stationary", "qp_not_c
 """Named reasons."""
 
 
-class TankRow(NamedTuple):
-    """What the energy tank allows in a tick: ``x . acceleration + share * s <= room`` [J]."""
+class TankRows(NamedTuple):
+    """What the energy tanks allow in a tick: ``x . acceleration + share s <= room`` for each (``tank.Tank.rows``)."""
 
     x: Array
-    """(n,) [J s2/rad]."""
-    share: float
-    """[J]: energy of granting the whole wanted rise of stiffness."""
-    room: float
-    """[J]"""
+    """(2, n) [J s2/rad]."""
+    share: Array
+    """(2,) [J]: energy of granting the whole wanted rise of stiffness."""
+    room: Array
+    """(2,) [J]"""
 
 
 @njit(cache=True, nogil=True)
@@ -167,9 +169,9 @@ class AccelerationQP:
                 f"torque error {torque.error} leaves nothing of tau_max {robot.limits.tau_max[: self.arm].tolist()}"
             )
         self.rate, self.first_torque, self.tank = torque.rate, m, m + 2 * self.arm
-        rows, variables = m + 2 * self.arm + 1, n + EXTRAS
+        rows, variables = m + 2 * self.arm + TANKS, n + EXTRAS
         self.matrix, self.kind = np.zeros((rows, variables)), np.zeros(rows, dtype=np.int64)
-        self.kind[-1] = TANK_KIND
+        self.kind[-TANKS:] = TANK_KIND
         self.matrix[m : self.tank, n] = np.repeat([-SLACK, SLACK], self.arm)
         self.lower, self.upper = np.full(variables + rows, -OPEN), np.full(variables + rows, OPEN)
         self.lower[n : n + 2] = 0.0
@@ -185,7 +187,7 @@ class AccelerationQP:
         self.counts = {name: 0 for name in ("solved", *FAULTS[1:])}
 
     def solve(
-        self, q: Array, v: Array, a: Array, wanted: Array, *, obstacles: Obstacles, tank: TankRow | None = None
+        self, q: Array, v: Array, a: Array, wanted: Array, *, obstacles: Obstacles, tank: TankRows | None = None
     ) -> tuple[int, Array, float]:
         """The acceleration nearest to ``wanted`` [rad/s2] for commands (q, v, a), and SOLVED or a fault.
 
@@ -210,7 +212,7 @@ class AccelerationQP:
         np.multiply(self.z[:n], self.bounds.a, out=self.z[:n])
         return code, np.clip(self.z[:n], self.low, self.high), min(1.0, max(0.0, float(self.z[n + 2])))
 
-    def _solve(self, q: Array, v: Array, a: Array, wanted: Array, obstacles: Obstacles, tank: TankRow | None) -> int:
+    def _solve(self, q: Array, v: Array, a: Array, wanted: Array, obstacles: Obstacles, tank: TankRows | None) -> int:
         n, m = len(q), self.first_torque
         extras = n + EXTRAS
         _, k = assemble(
@@ -254,18 +256,18 @@ class AccelerationQP:
         solver.settings = {"iter_limit": 300, "primal_tol": 1e-9}
         return solver
 
-    def _tank(self, tank: TankRow | None, n: int) -> None:
-        """The tank's row and the bounds of the granted share of stiffness."""
-        row, share = self.matrix[-1], n + 2
+    def _tank(self, tank: TankRows | None, n: int) -> None:
+        """The tanks' rows and the bounds of the granted share of stiffness."""
+        rows, share = self.matrix[-TANKS:], n + 2
         if tank is None:
-            row[:] = 0.0
-            self.upper[-1] = OPEN
+            rows[:] = 0.0
+            self.upper[-TANKS:] = OPEN
             self.lower[share] = self.upper[share] = self.wanted[share] = 1.0
             return
-        np.multiply(tank.x, self.bounds.a, out=row[:n])
-        row[share] = tank.share
-        # In parts of the largest entry: joules of a tick are tiny beside the other rows.
-        scale = max(float(np.abs(row).max()), 1e-12)
-        row /= scale
-        self.upper[-1] = tank.room / scale
+        np.multiply(tank.x, self.bounds.a, out=rows[:, :n])
+        rows[:, share] = tank.share
+        # In parts of the largest entry: the joules of a tick are tiny beside the other rows.
+        scale = np.maximum(np.abs(rows).max(axis=1), 1e-12)
+        rows /= scale[:, None]
+        self.upper[-TANKS:] = np.minimum(tank.room / scale, OPEN)
         self.lower[share], self.upper[share], self.wanted[share] = 0.0, 1.0, 1.0
