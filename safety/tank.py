@@ -49,9 +49,9 @@ class TankConfig:
     """Level at the start [J]."""
     floor: float = 0.0
     """Level below which nothing more is given [J]."""
-    efficiency: float = 0.95
-    """Part of the energy coming back that is kept."""
-    loss: float = 0.8
+    efficiency: float = 1.0
+    """Part of the energy coming back that is kept; the ledger's errors are charged on their own."""
+    loss: float = 0.9
     """Part of the model's joint damping and friction that is surely there."""
     q_error: float = 1e-4
     """Bound of the error of a measured position [rad]: noise and quantisation."""
