@@ -24,7 +24,7 @@ EXTRAS := $(if $(ROS_WHEELS),ros$(comma)dev,dev)
 export OMP_NUM_THREADS := 1
 export PYTHONSAFEPATH := 1
 
-.PHONY: help setup demo test test-slow check format wheel bench clean test-isaac peers
+.PHONY: help setup demo test test-slow faults check format wheel bench clean test-isaac peers
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -54,10 +54,13 @@ demo: $(STAMP) ## train, deploy behind the filter, record, replay, report: OUT=d
 	$(BIN)/palmar demo --out $(OUT)
 
 test: $(STAMP) ## every test that needs neither minutes nor a GPU
-	$(BIN)/python -m pytest -q -m "not slow and not gpu" --timeout 120 $(ARGS)
+	$(BIN)/python -m pytest -q -m "not slow and not gpu and not fault" --timeout 120 $(ARGS)
 
 test-slow: $(STAMP) ## the tests that take minutes
-	$(BIN)/python -m pytest -q -m "slow and not gpu" --timeout 1200 $(ARGS)
+	$(BIN)/python -m pytest -q -m "slow and not gpu and not fault" --timeout 1200 $(ARGS)
+
+faults: $(STAMP) ## every named fault case of docs/faults.md
+	$(BIN)/python -m pytest -q --timeout 300 tests/faults $(ARGS)
 
 check: $(STAMP) ## ruff and pyright
 	$(BIN)/ruff check .
