@@ -23,7 +23,7 @@ from palmar.real_robot.process import Stopping, Watch, begin
 from palmar.safety.constraints import ConstraintSet
 from palmar.safety.filter import Filter, FilterConfig
 from palmar.safety.robot import RobotModel
-from palmar.safety.types import Chunk, Command, CommandRefused, State, Verdict
+from palmar.safety.types import Chunk, Command, CommandRefused, People, State, Verdict
 from palmar.sim.interface import RobotState
 
 START_TIMEOUT = 10.0
@@ -56,8 +56,9 @@ class Control:
         self.misses: list[tuple[float, int]] = []
         self._lost = self._lost_before = self._last_seq = 0
         self._refusal, self._late_max, self._held, self._lost_at = "", 0.0, 0.0, 0.0
-        self._versions = {"chunk": 0, "request": 0, "policy": 0}
-        self._counts = {"stop": 0, "reset": 0, "estop": 0}
+        self._versions = {"chunk": 0, "request": 0, "policy": 0, "people": 0}
+        self._counts = {"estop": 0, "stop": 0, "release": 0, "reset": 0}
+        self._people: People | None = None
         self._external = ""
         self._chunk: Any = None
         self._chunk_used = True
@@ -98,9 +99,10 @@ class Control:
         self._late_max = max(self._late_max, late)
         self._heed_deaths(now)
         self._heed_requests()
+        self._heed_people()
         self._heed_chunk()
         state = self._read()
-        command, verdict = self.filter.tick(state, now)
+        command, verdict = self.filter.tick(state, now, people=self._people)
         self._write(command)
         self._note(now, state, command, verdict)
         self.verdict = verdict
@@ -116,13 +118,14 @@ class Control:
             self.filter.hold("policy_died")
 
     def _heed_requests(self) -> None:
-        """Operator's stop, emergency stop and reset by counter; the bridge's own hold by level."""
+        """Operator's stops, release and reset by counter, in this order; the bridge's own hold by level."""
         r = self._changed("request")
         if r is None:
             return
         if self.watch.watching("bridge") != int(r["pid"]):
             self.watch.add("bridge", int(r["pid"]))
-        for name, act in (("estop", self._stop), ("stop", self._stop), ("reset", self._reset)):
+        acts = {"estop": self._estop, "stop": self._stop, "release": self._release, "reset": self._reset}
+        for name, act in acts.items():
             if int(r[name]) != self._counts[name]:
                 self._counts[name] = int(r[name])
                 act("operator_" + name)
@@ -135,7 +138,19 @@ class Control:
         self.log.warning("stop: %s", reason)
         self.filter.stop(reason)
 
+    def _estop(self, reason: str) -> None:
+        self.log.warning("emergency stop: %s", reason)
+        self.filter.estop(reason)
+
+    def _release(self, reason: str) -> None:
+        """The emergency stop is let go of; the robot stays where it is until the reset."""
+        self.log.warning("released by the operator")
+        self.filter.release()
+
     def _reset(self, reason: str) -> None:
+        if why := self.filter.watchdog.refusal():
+            self.log.error("reset refused: %s", why)
+            return
         self.log.warning("reset by the operator")
         if self._fault:
             self.driver.recover()
@@ -153,6 +168,13 @@ class Control:
         except CommandRefused as error:
             self.log.error("reset refused: %s; and %s", refusal, error)
 
+    def _heed_people(self) -> None:
+        """The newest capsules; the filter judges their age."""
+        p = self._changed("people")
+        if p is not None:
+            h = int(p["count"])
+            self._people = People(p["ends"][:h], p["radius"][:h], p["velocity"][:h], float(p["received"]))
+
     def _heed_chunk(self) -> None:
         if self._external:
             self.filter.hold(self._external)
@@ -163,7 +185,15 @@ class Control:
             self._lost += max(0, int(c["seq"]) - self._last_seq - 1)
         self._last_seq, self._lost_before = int(c["seq"]), int(c["lost"])
         h = int(c["count"])
-        chunk = Chunk(q=c["q"][:h], t=c["t"][:h], seq=int(c["seq"]), received=float(c["received"]))
+        stiffness, damping = (c["stiffness"][:h], c["damping"][:h]) if c["impedance"] else (None, None)
+        chunk = Chunk(
+            q=c["q"][:h],
+            t=c["t"][:h],
+            seq=int(c["seq"]),
+            received=float(c["received"]),
+            stiffness=stiffness,
+            damping=damping,
+        )
         try:
             self.filter.offer(chunk)
         except CommandRefused as error:
@@ -231,6 +261,8 @@ class Control:
             self._held,
         )
         block["worst"] = self._worst
+        block["foreseen_t"], block["foreseen"] = self.filter.foreseen or (np.nan, "")
+        block["edited_seq"], block["edited_from"] = self.filter.edited or (-1, np.nan)
         self.blocks["state"].write()
 
     def _fill(self, r: Any, now: float, state: RobotState, command: Command, verdict: Verdict) -> None:
@@ -251,6 +283,9 @@ class Control:
         sent = self.filter.measurement
         assert sent is not None
         r["u"], r["ud"], r["udd"], r["uddd"] = command.q, sent.ud, sent.udd, sent.uddd
+        r["impedance"] = command.stiffness is not None
+        if command.stiffness is not None:
+            r["stiffness"], r["damping"] = command.stiffness, command.damping
 
     def finish(self, beat: realtime.Beat) -> None:
         """Controlled stop, then let the hardware hold."""

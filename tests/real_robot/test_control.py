@@ -98,6 +98,63 @@ def test_chunks_move_the_robot_and_without_them_it_holds(rig):
     rig.run_until_moving(toy.HOME)
 
 
+def test_an_emergency_stop_needs_release_and_then_reset(rig):
+    rig.keep_running(0.3, toy.HOME + 0.1)
+    rig.ask(estop=1)
+    toy.until(lambda: rig.filter_state() == (State.LATCHED, "operator_estop"), 2.0, "latched")
+    u = rig.state()["u"].copy()
+    for request in ({"reset": 1}, {"release": 1}):
+        rig.ask(**request)
+        rig.keep_running(0.2, toy.HOME)
+        assert rig.filter_state() == (State.LATCHED, "operator_estop")
+    assert np.array_equal(rig.state()["u"], u)
+    rig.ask(reset=2)
+    rig.run_until_moving(toy.HOME)
+
+
+def test_what_was_edited_and_what_is_foreseen_are_published(rig):
+    s = rig.state()
+    assert s["foreseen"] == b"" and np.isnan(s["foreseen_t"]) and np.isnan(s["edited_from"]) and s["edited_seq"] == -1
+    rig.keep_running(0.3, toy.HOME)
+    goal = toy.HOME + (0.0, 1.2)  # the elbow's range ends at 2.0
+
+    def edited():
+        rig.send(goal, due=time.monotonic() + 0.05)
+        time.sleep(0.05)
+        s = rig.state()
+        return s if s["edited_seq"] == rig.seq else None
+
+    s = toy.until(edited, 4.0, "an edit")
+    assert s["t"] - 0.2 < s["edited_from"] <= s["t"]
+    toy.until(lambda: edited()["foreseen"] == b"joint_position", 2.0, "the end of the range foreseen")
+
+
+def test_people_are_handed_to_the_filter_with_their_time_of_receipt():
+    from types import SimpleNamespace
+
+    from palmar.real_robot.control import Control
+    from palmar.real_robot.layout import control_layout
+    from palmar.real_robot.shared import Block, Description
+
+    dtype = control_layout(Description(kind="control", robot="", joints=("a",))).blocks["people"]
+    block = Block(memoryview(bytearray(Block.HEAD + dtype.itemsize)), dtype)
+    control = SimpleNamespace(blocks={"people": block}, _versions={"people": 0}, _people=None)
+    control._changed = lambda name: Control._changed(control, name)
+    Control._heed_people(control)
+    assert control._people is None
+    r = block.record
+    r["count"], r["received"] = 1, 12.5
+    r["ends"][0], r["radius"][0], r["velocity"][0] = [[1, 0, 0], [1, 0, 2]], 0.3, [0.1, 0, 0]
+    block.write()
+    Control._heed_people(control)
+    p = control._people
+    assert p.received == 12.5 and p.ends.shape == (1, 2, 3) and p.radius.tolist() == [0.3]
+    r["count"], r["received"] = 0, 13.0
+    block.write()
+    Control._heed_people(control)
+    assert control._people.received == 13.0 and len(control._people.radius) == 0
+
+
 def test_what_cannot_be_followed_leaves_the_robot_unmoved(rig):
     before = rig.state()["u"].copy()
     now = time.monotonic()
