@@ -33,6 +33,8 @@ class Declared:
     """Largest distance of an arm joint from its command lagged by ``lag_arm`` [rad]."""
     track_hand: float = 0.12
     """Largest distance of a hand joint that touches nothing from its command lagged by ``lag_hand`` [rad]."""
+    near: float = 0.01
+    """Distances beyond this count as this in the next two: far away nobody slows down, and lags differ by more [m]."""
     closer: float = 0.002
     """How much closer two links truly come than any command brought them [m]: joints lag differently."""
     lower: float = 0.004

@@ -44,9 +44,9 @@ class Worst:
 
 
 def smallest(kinematics, q):
-    """Self and table clearance at q [m], (2,)."""
-    own, table = kinematics.clearances(q, near=0.03)
-    return np.array([own.min(), table.min()])
+    """Self and table clearance at q, as far as it is near [m], (2,)."""
+    own, table = kinematics.clearances(q, near=DECLARED.near)
+    return np.minimum([own.min(), table.min()], DECLARED.near)
 
 
 @settings(max_examples=6, deadline=None)
