@@ -40,6 +40,7 @@ class Recorder:
         self.names = run.constraint_set(run.robot_model()).names
         self.control: shared.SharedMap | None = None
         self._chunk_version = 0
+        self._servo: bytes | None = None
         first = self._first()
         self.writer = RolloutWriter(path, self._header(float(first["t"][0])))
         self._put_physics(first)
@@ -93,6 +94,7 @@ class Recorder:
         w = self.writer
         for r in records:
             step, t = int(r["step"]), float(r["t"])
+            self._put_servo(step, r)
             w.physics(step, r["ctrl"])
             if r["has_state"]:
                 w.state(step + 1, r["qpos"], r["qvel"])
@@ -102,6 +104,13 @@ class Recorder:
                 w.object_pose(t, self.run.objects[k], r["position"][k], r["quaternion"][k])
         return len(records)
 
+    def _put_servo(self, step: int, r: Any) -> None:
+        """The servos' gains where they change; nothing before a command first carries some."""
+        gains = r["stiffness"].tobytes() + r["damping"].tobytes()
+        if gains != self._servo and (r["impedance"] or self._servo is not None):
+            self.writer.servo(step, r["stiffness"], r["damping"])
+            self._servo = gains
+
     def _put_ticks(self, records: np.ndarray) -> int:
         w = self.writer
         for r in records:
@@ -109,6 +118,8 @@ class Recorder:
             w.joint_state(t, r["q"], r["qd"], r["tau"])
             w.intended(t, r["intended"])
             w.command(t, r["u"], r["ud"], r["udd"], r["uddd"])
+            if r["impedance"]:
+                w.impedance(t, r["stiffness"], r["damping"])
             w.verdict(t, self._verdict(r))
         return len(records)
 
@@ -135,8 +146,13 @@ class Recorder:
         if c is None:  # never written
             return
         self._chunk_version, h = block.version, int(c["count"])
-        if h:
-            self.writer.chunk(Chunk(q=c["q"][:h], t=c["t"][:h], seq=int(c["seq"]), received=float(c["received"])))
+        if not h:
+            return
+        stiffness, damping = (c["stiffness"][:h], c["damping"][:h]) if c["impedance"] else (None, None)
+        sequence, received = int(c["seq"]), float(c["received"])
+        self.writer.chunk(
+            Chunk(c["q"][:h], c["t"][:h], sequence, received, stiffness=stiffness, damping=damping),
+        )
 
     def finish(self) -> None:
         """Drain what is left, say how the run ended, close the file."""

@@ -61,6 +61,9 @@ class Twin:
         self.step_index, self.slipped, self.fault = 0, 0, ""
         self._command_seq, self._missed, self._recovered, self._active = 0, 0, 0, False
         self._late: deque = deque(maxlen=self.config.latency + 1)
+        self.servo = self._addresses.gains(model)
+        """Stiffness and damping of the position servos, (2, n): the largest that a command may ask for."""
+        self.gains, self._impedance = self.servo, 0
         self._start(run.qpos)
         c = self.config
         tracker = TrackerConfig(
@@ -118,9 +121,18 @@ class Twin:
             return
         self._command_seq, self._missed = int(c["seq"]), 0
         self._active = bool(c["active"]) and not self.fault
-        if self._active and np.isfinite(c["q"]).all():
+        gains = np.stack([c["stiffness"], c["damping"]]) if c["impedance"] else self.servo
+        if self._active and np.isfinite(c["q"]).all() and np.all((gains >= 0.0) & (gains <= self.servo)):
             low, high = self._addresses.range
             self.ctrl = np.clip(c["q"], low, high)
+            self._stiffen(gains, int(c["impedance"] != 0))
+
+    def _stiffen(self, gains: np.ndarray, impedance: int) -> None:
+        """Give the servos stiffness and damping, (2, n), from this step on."""
+        self._impedance = impedance
+        if not np.array_equal(gains, self.gains):
+            self.gains = gains
+            self._addresses.set_gains(self.model, gains)
 
     def _publish_state(self) -> None:
         t, q, qd, tau = self._late[0]
@@ -160,6 +172,7 @@ class Twin:
     def _record(self, now: float, tracked: np.ndarray) -> None:
         r, step = self._ring.record, self.step_index - 1
         r["step"], r["t"], r["command_seq"], r["ctrl"] = step, now, self._command_seq, self.data.ctrl
+        r["impedance"], r["stiffness"], r["damping"] = self._impedance, *self.gains
         r["has_state"] = step % self.config.state_every == 0
         if r["has_state"]:
             r["qpos"], r["qvel"] = self.data.qpos, self.data.qvel
@@ -191,6 +204,15 @@ class _Addresses:
             self.range[0, unlimited], self.range[1, unlimited] = -np.inf, np.inf
         known = {model.sensor(i).name for i in range(model.nsensor)}
         self._sensors = [f"force_{pair}" if f"force_{pair}" in known else None for pair in CONTACT_PAIRS]
+
+    def gains(self, model: mujoco.MjModel) -> np.ndarray:
+        """Stiffness [N m/rad] and damping [N m s/rad] of the joints' servos, (2, n)."""
+        return np.stack([model.actuator_gainprm[self.u, 0], -model.actuator_biasprm[self.u, 2]])
+
+    def set_gains(self, model: mujoco.MjModel, gains: np.ndarray) -> None:
+        """The same, into the model."""
+        model.actuator_gainprm[self.u, 0] = gains[0]
+        model.actuator_biasprm[self.u, 1:3] = -gains.T
 
     def contact_forces(self, data: mujoco.MjData) -> list[float]:
         """Force of each named pair [N], 0 where the world has no sensor for it."""

@@ -13,10 +13,12 @@ from palmar.rollouts.rollout import (
     Commands,
     Contacts,
     Event,
+    Impedances,
     Intended,
     Joints,
     Physics,
     Poses,
+    Servos,
     States,
     Verdicts,
 )
@@ -24,6 +26,7 @@ from palmar.safety.types import CONTACT_PAIRS, Chunk, RolloutRefused
 
 Messages = Sequence[tuple[int, int, bytes]]
 """(log time [ns], sequence, CDR bytes) of one topic."""
+_GAINS = (schema.STIFFNESS, schema.DAMPING)
 LEVELS = ("ok", "warn", "error", "stale")
 
 
@@ -57,7 +60,23 @@ def columns(header: RolloutHeader, messages: Mapping[str, Messages]) -> dict[str
         "contact": Contacts(
             _times(header, messages, schema.CONTACT), _table(messages, schema.CONTACT, len(CONTACT_PAIRS))
         ),
+        "impedance": _impedances(header, messages),
+        "servos": _servos(header, _table(messages, schema.SERVO, 1 + 2 * n)),
     }
+
+
+def _impedances(header: RolloutHeader, messages: Mapping[str, Messages]) -> Impedances:
+    n = header.robot.n
+    table = _table(messages, schema.IMPEDANCE, 2 * n)
+    return Impedances(_times(header, messages, schema.IMPEDANCE), table[:, :n], table[:, n:])
+
+
+def _servos(header: RolloutHeader, table: np.ndarray) -> Servos:
+    n = header.robot.n
+    step = table[:, 0].astype(np.int64)
+    if np.any(np.diff(step) <= 0) or np.any(step < 0) or not np.isfinite(table).all() or np.any(table < 0):
+        raise RolloutRefused(f"{schema.SERVO}: need increasing steps and finite gains >= 0")
+    return Servos(step, table[:, 1 : 1 + n], table[:, 1 + n :])
 
 
 def _decode(topic: str, data: bytes) -> Any:
@@ -102,13 +121,19 @@ def _chunks(header: RolloutHeader, rows: Messages) -> tuple[Chunk, ...]:
         stamp = message.header.stamp
         start = _seconds(header, stamp.sec * 10**9 + stamp.nanosec)
         after = [p.time_from_start.sec + p.time_from_start.nanosec * 1e-9 for p in message.points]
+        names = tuple(message.joint_names)
+        table = _stack(schema.CHUNK, [p.positions for p in message.points], len(names))
+        n = len(names) // 3
+        soft = n > 0 and names[n:] == tuple(like.format(j) for like in _GAINS for j in names[:n])
         out.append(
             Chunk(
-                q=_stack(schema.CHUNK, [p.positions for p in message.points], len(message.joint_names)),
+                q=table[:, :n] if soft else table,
                 t=start + np.array(after, dtype=np.float64),
                 seq=sequence,
                 received=_seconds(header, ns),
-                joints=tuple(message.joint_names),
+                joints=names[:n] if soft else names,
+                stiffness=table[:, n : 2 * n] if soft else None,
+                damping=table[:, 2 * n :] if soft else None,
             )
         )
     return tuple(out)

@@ -108,15 +108,21 @@ class RolloutWriter:
         self._numbers(schema.DERIVATIVES, t, rest, (("acceleration", n), ("jerk", n)))
 
     def chunk(self, chunk: Chunk) -> None:
-        """A chunk as it was received, accepted or not; times are kept to the nanosecond."""
+        """A chunk as it was received, accepted or not; times are kept to the nanosecond.
+
+        Stiffness and damping, where it has both, are further columns named ``<joint>/stiffness``, ``<joint>/damping``.
+        """
         start = float(chunk.t[0])
+        names, rows = list(chunk.joints) or self._names, np.asarray(chunk.q, dtype=np.float64)
+        if chunk.stiffness is not None and chunk.damping is not None:
+            names = [like.format(j) for like in ("{}", schema.STIFFNESS, schema.DAMPING) for j in names]
+            rows = np.concatenate([rows, chunk.stiffness, chunk.damping], axis=1)
         points: list[Any] = [
             self._types["trajectory_msgs/msg/JointTrajectoryPoint"](
                 self._row(q, len(q), "chunk"), *([np.zeros(0)] * 3), self._duration(float(t) - start)
             )
-            for q, t in zip(chunk.q, chunk.t, strict=True)
+            for q, t in zip(rows, chunk.t, strict=True)
         ]
-        names = list(chunk.joints) or self._names
         message = self._types[schema.TRAJECTORY_TYPE](self._head(start), names, points)
         self._put(schema.CHUNK, chunk.received, message, sequence=chunk.seq)
 
@@ -153,6 +159,19 @@ class RolloutWriter:
         ctrl = np.atleast_1d(np.asarray(ctrl, dtype=np.float64))
         row = np.concatenate([[float(step)], ctrl])
         self._numbers(schema.PHYSICS, self._at(step), row, (("step", 1), ("ctrl", len(ctrl))))
+
+    def impedance(self, t: float, stiffness: Array, damping: Array) -> None:
+        """Stiffness and damping sent with the command at t, (n,) each."""
+        n = len(self._names)
+        row = np.concatenate([self._row(stiffness, n, "stiffness"), self._row(damping, n, "damping")])
+        self._numbers(schema.IMPEDANCE, t, row, (("stiffness", n), ("damping", n)))
+
+    def servo(self, step: int, stiffness: Array, damping: Array) -> None:
+        """Stiffness and damping of the joints' servos from physics step ``step`` on, (n,) each."""
+        n = len(self._names)
+        gains = self._row(stiffness, n, "stiffness"), self._row(damping, n, "damping")
+        row = np.concatenate([[float(step)], *gains])
+        self._numbers(schema.SERVO, self._at(step), row, (("step", 1), ("stiffness", n), ("damping", n)))
 
     def state(self, steps: int, qpos: Array, qvel: Array) -> None:
         """Physics state *after* ``steps`` steps, (nq,) and (nv,): what a replay is compared with."""

@@ -43,6 +43,10 @@ class Resimulator(Protocol):
         """One physics step under these controls, (nu,)."""
         ...
 
+    def servo(self, stiffness: Array, damping: Array) -> None:
+        """Stiffness and damping of the robot's joints from the next step on, (n,); asked of no run without them."""
+        ...
+
     def state(self) -> tuple[Array, Array]:
         """Qpos (nq,) and qvel (nv,) now."""
         ...
@@ -102,6 +106,7 @@ class MujocoResimulator:
         self.data = mujoco.MjData(self.model)
         self.version = f"mujoco {mujoco.__version__}"
         self.model_hash = fingerprint(self.model)
+        self._joints = rollout.header.robot.joints
 
     def restore(self, state: Array) -> None:
         """Take the full state."""
@@ -117,6 +122,16 @@ class MujocoResimulator:
             raise RolloutRefused(f"controls have shape {ctrl.shape}, this model needs ({self.model.nu},)")
         self.data.ctrl[:] = ctrl
         mujoco.mj_step(self.model, self.data)
+
+    def servo(self, stiffness: Array, damping: Array) -> None:
+        """Gains of the position servos that drive the joints."""
+        drives = {self.model.joint(j).name: a for a, j in enumerate(self.model.actuator_trnid[:, 0])}
+        missing = [name for name in self._joints if name not in drives]
+        if missing:
+            raise RolloutRefused(f"stiffness recorded, but nothing drives the joints {missing}")
+        at = [drives[name] for name in self._joints]
+        self.model.actuator_gainprm[at, 0] = stiffness
+        self.model.actuator_biasprm[at, 1], self.model.actuator_biasprm[at, 2] = -stiffness, -damping
 
     def state(self) -> tuple[Array, Array]:
         """Copies of qpos and qvel."""
@@ -165,9 +180,12 @@ def replay(rollout: Rollout, make_engine: Callable[[Rollout], Resimulator]) -> R
 
 def _compare(rollout: Rollout, engine: Resimulator) -> tuple[int, Divergence | None, float]:
     recorded = {int(s): i for i, s in enumerate(rollout.states.step)}
+    changes = {int(s): i for i, s in enumerate(rollout.servos.step)}
     compared, first, largest = 0, None, 0.0
     for taken in range(len(rollout.physics.step) + 1):
         if taken:
+            if (change := changes.get(taken - 1)) is not None:
+                engine.servo(rollout.servos.stiffness[change], rollout.servos.damping[change])
             engine.step(rollout.physics.ctrl[taken - 1])
         row = recorded.get(taken)
         if row is None:

@@ -93,6 +93,24 @@ class Physics:
 
 
 @dataclass(frozen=True)
+class Impedances:
+    """Stiffness [N m/rad] and damping [N m s/rad] sent with commands, (T, n); no rows under position control."""
+
+    t: Array
+    stiffness: Array
+    damping: Array
+
+
+@dataclass(frozen=True)
+class Servos:
+    """Stiffness and damping of the joints' servos, each row from physics step ``step`` on, (S, n)."""
+
+    step: Array
+    stiffness: Array
+    damping: Array
+
+
+@dataclass(frozen=True)
 class States:
     """Physics state after so many steps."""
 
@@ -133,6 +151,8 @@ class Rollout:
     physics: Physics
     states: States
     contact: Contacts
+    impedance: Impedances
+    servos: Servos
 
     @property
     def success(self) -> bool | None:

@@ -38,8 +38,13 @@ EVENTS = "/palmar/events"
 """State changes, refusals and whatever else happened (DiagnosticArray)."""
 PHYSICS = "/palmar/physics"
 """Physics step index and the actuator controls applied during that step (1 + nu)."""
+SERVO = "/palmar/servo"
+"""Physics step index; stiffness (n) and damping (n) of the joints' servos from that step on.  Before the first: the
+model's own."""
 STATE = "/palmar/state"
 """Number of physics steps taken, then qpos (nq) and qvel (nv) after them."""
+IMPEDANCE = "/palmar/command_impedance"
+"""What was sent beside the command of the same stamp: stiffness (n), damping (n).  Absent: position control."""
 CONTACT = "/palmar/contact"
 """Force of each of CONTACT_PAIRS [N] (p)."""
 
@@ -58,11 +63,15 @@ TYPES = {
     VERDICT: NUMBERS_TYPE,
     EVENTS: EVENTS_TYPE,
     PHYSICS: NUMBERS_TYPE,
+    SERVO: NUMBERS_TYPE,
+    IMPEDANCE: NUMBERS_TYPE,
     STATE: NUMBERS_TYPE,
     CONTACT: NUMBERS_TYPE,
 }
 """Message type of every topic but the objects'."""
 
+STIFFNESS, DAMPING = "{}/stiffness", "{}/damping"
+"""Names of a chunk's columns that follow the joints' [N m/rad], [N m s/rad]."""
 STATE_CODES = tuple(State)
 """The filter's state as a number: index in this tuple."""
 VERDICT_HEAD = 4

@@ -59,13 +59,19 @@ class TwinRobot:
         return RobotState(t=float(s["t"]), seq=int(s["seq"]), q=s["q"], qd=s["qd"], tau=s["tau"])
 
     def write(self, command: Command) -> None:
-        """Send one tick of joint targets.
+        """Send one tick of joint targets, with stiffness and damping where the command has both.
+
+        The twin ignores a command that asks for negative ones or more than its servos have.
 
         Raises:
             DriverError: If the hardware reported a fault: it does not follow until ``recover``.
         """
         if self._fault:
             raise DriverError(self._fault)
+        r, gains = self._command.record, (command.stiffness, command.damping)
+        r["impedance"] = all(g is not None for g in gains)
+        if r["impedance"]:
+            r["stiffness"], r["damping"] = gains
         self._send(command.q, command.stamp, active=1)
 
     def stop(self, reason: str) -> None:

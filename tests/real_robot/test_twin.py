@@ -51,6 +51,58 @@ def test_the_ring_repeats_the_physics_bit_by_bit(world):
     assert np.abs(data.qpos[:2] - toy.HOME).max() > 0.02
 
 
+def test_stiffness_and_damping_act_and_are_recorded_so_that_the_physics_repeats_bit_by_bit(world):
+    _, model, memory, twin, driver = world
+    soft, rng = np.zeros(400, bool), np.random.default_rng(1)
+    for k in range(400):
+        soft[k] = 50 <= k < 330
+        gains = twin.servo * rng.uniform(0.1, 1.0, (2, 1)) if soft[k] else (None, None)
+        q = toy.HOME + 0.3 * np.sin(k / 50)
+        driver.write(Command(q, k, time.monotonic(), stiffness=gains[0], damping=gains[1]))
+        twin.step(time.monotonic())
+    records = memory.rings["physics"].drain()
+    assert np.array_equal(records["impedance"] != 0, soft)
+    assert np.array_equal(records["stiffness"][~soft], np.tile(twin.servo[0], (120, 1)))
+    fresh = mujoco.MjModel.from_xml_string(toy.SCENE)  # the twin has changed its own
+    ends = []
+    for gains in (True, False):
+        data, spec = mujoco.MjData(fresh), mujoco.mjtState.mjSTATE_INTEGRATION
+        mujoco.mj_setState(fresh, data, memory.blocks["start"].read()["state"], spec)
+        for r in records:
+            if gains:
+                fresh.actuator_gainprm[:2, 0], fresh.actuator_biasprm[:2, 1] = r["stiffness"], -r["stiffness"]
+                fresh.actuator_biasprm[:2, 2] = -r["damping"]
+            data.ctrl[:] = r["ctrl"]
+            mujoco.mj_step(fresh, data)
+            if gains and r["has_state"]:
+                assert np.array_equal(data.qpos, r["qpos"]) and np.array_equal(data.qvel, r["qvel"])
+        ends.append(data.qpos[:2].copy())
+    assert np.abs(ends[0] - ends[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("gains", [([np.nan, 1.0], [1.0, 1.0]), ([-1.0, 1.0], [1.0, 1.0]), ([1.0, 1.0], [99.0, 1.0])])
+def test_a_command_whose_gains_the_servos_do_not_have_is_not_followed(world, gains):
+    _, _, _, twin, driver = world
+    for k, (stiffness, damping) in enumerate((gains, ([100.0, 150.0], [5.0, 15.0]))):
+        driver.write(Command(toy.HOME + 0.1, k, 0.0, stiffness=np.array(stiffness), damping=np.array(damping)))
+        twin.step(time.monotonic())
+        assert np.array_equal(twin.ctrl, toy.HOME + 0.1 * k)
+        assert np.array_equal(twin.gains, [stiffness, damping] if k else twin.servo)
+
+
+def test_a_stop_keeps_the_stiffness_and_a_plain_command_ends_it(world):
+    _, _, _, twin, driver = world
+    soft = np.array([100.0, 150.0]), np.array([5.0, 15.0])
+    driver.write(Command(toy.HOME, 1, 0.0, stiffness=soft[0], damping=soft[1]))
+    twin.step(time.monotonic())
+    driver.stop("test")
+    twin.step(time.monotonic())
+    assert np.array_equal(twin.gains, soft)
+    send(driver, 2, toy.HOME)
+    twin.step(time.monotonic())
+    assert np.array_equal(twin.gains, twin.servo)
+
+
 def test_the_watchdog_holds_after_twenty_missed_commands_until_recovered(world):
     run, _, memory, twin, driver = world
     with pytest.raises(DriverError, match="no state"):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import mujoco
 import numpy as np
 import pytest
 
 from palmar.rollouts.model import compile_scene
 from palmar.rollouts.read import read
 from palmar.rollouts.record import RolloutWriter
-from palmar.rollouts.replay import MujocoResimulator, replay, replay_mujoco
+from palmar.rollouts.replay import MujocoResimulator, integration_state, replay, replay_mujoco
+from palmar.rollouts.rollout import Servos
 from palmar.safety.types import RolloutRefused
 
 
@@ -122,3 +124,28 @@ def test_a_scene_may_name_files_that_are_in_the_rollout(small, tmp_path):
     with RolloutWriter(tmp_path / "a.mcap", head):
         pass
     assert compile_scene(read(tmp_path / "a.mcap")).nmesh == 1
+
+
+def test_recorded_stiffness_and_damping_are_replayed(small, tmp_path):
+    """The same controls under softer servos: bit-equal with the recorded gains, and only with them."""
+    path, model = tmp_path / "soft.mcap", mujoco.MjModel.from_xml_string(small.XML)
+    data = mujoco.MjData(model)
+    head = small.header(state0=integration_state(model, data))
+    own = model.actuator_gainprm[:, 0].copy(), -model.actuator_biasprm[:, 2]
+    with RolloutWriter(path, head) as out:
+        out.state(0, data.qpos, data.qvel)
+        for s in range(200):
+            if s in (40, 90, 150):
+                gains = own if s == 150 else (own[0] * s / 100, own[1] * s / 200)
+                out.servo(s, *gains)
+                model.actuator_gainprm[:, 0], model.actuator_biasprm[:, 1:3] = gains[0], -np.stack(gains, axis=-1)
+            data.ctrl[:] = 0.5 * np.sin(s / 30)
+            out.physics(s, data.ctrl)
+            mujoco.mj_step(model, data)
+            out.state(s + 1, data.qpos, data.qvel)
+    run = read(path)
+    assert run.servos.step.tolist() == [40, 90, 150]
+    assert replay_mujoco(run).bit_equal
+    bare = replace(run, servos=Servos(np.zeros(0, np.int64), np.zeros((0, 3)), np.zeros((0, 3))))
+    first = replay_mujoco(bare).first
+    assert first is not None and first.step == 41

@@ -13,7 +13,7 @@ from palmar.rollouts import schema
 from palmar.rollouts.read import read
 from palmar.rollouts.record import RolloutWriter
 from palmar.rollouts.template import STAMP, Template, sentinel
-from palmar.safety.types import CONTACT_PAIRS, ConfigError, RolloutRefused, State, Verdict
+from palmar.safety.types import CONTACT_PAIRS, Chunk, ConfigError, RolloutRefused, State, Verdict
 
 
 def test_what_was_written_is_read_back_bit_by_bit(recorded):
@@ -34,6 +34,36 @@ def test_what_was_written_is_read_back_bit_by_bit(recorded):
         assert np.array_equal(found, given)
     assert np.abs(run.joints.t - truth.t).max() < 1e-9
     assert run.states.step.tolist() == list(range(0, 301, 5))
+
+
+def test_stiffness_and_damping_of_chunks_commands_and_servos_are_read_back(small, tmp_path):
+    head, rng = small.header(), np.random.default_rng(0)
+    q, k, d = rng.normal(size=(4, 3)), rng.uniform(0, 60, (4, 3)), rng.uniform(0, 6, (4, 3))
+    times = head.t0 + 0.05 * np.arange(1, 5)
+    with RolloutWriter(tmp_path / "soft.mcap", head) as out:
+        out.chunk(Chunk(q, times, 1, head.t0))
+        out.chunk(Chunk(q, times, 2, head.t0, ("j3", "j1", "j2"), k, d))
+        for i in range(4):
+            out.impedance(times[i], k[i], d[i])
+            out.servo(10 * i, k[i], d[i])
+    run = read(tmp_path / "soft.mcap")
+    plain, soft = run.chunks
+    assert plain.stiffness is None and plain.joints == ("j1", "j2", "j3")
+    assert soft.joints == ("j3", "j1", "j2") and np.array_equal(soft.q, q)
+    assert np.array_equal(soft.stiffness, k) and np.array_equal(soft.damping, d)
+    for found in (run.impedance, run.servos):
+        assert np.array_equal(found.stiffness, k) and np.array_equal(found.damping, d)
+    assert run.servos.step.tolist() == [0, 10, 20, 30] and np.abs(run.impedance.t - times).max() < 1e-9
+    assert not run.other_topics
+
+
+def test_gains_that_no_servo_has_are_refused(small, tmp_path):
+    for name, rows in (("negative", [(0, -1.0)]), ("nan", [(0, np.nan)]), ("disordered", [(5, 1.0), (5, 2.0)])):
+        with RolloutWriter(tmp_path / f"{name}.mcap", small.header()) as out:
+            for step, gain in rows:
+                out.servo(step, np.full(3, gain), np.ones(3))
+        with pytest.raises(RolloutRefused, match="servo"):
+            read(tmp_path / f"{name}.mcap")
 
 
 def test_the_header_is_read_back(small, recorded):
@@ -98,7 +128,7 @@ def test_mcap_ros2_decodes_every_message(recorded):
             if channel.topic == schema.CONTACT:
                 assert [d.label for d in message.layout.dim] == list(CONTACT_PAIRS)
     assert np.array_equal(boxes, truth.box[:, [0, 3]])
-    assert topics == set(schema.TYPES) | {"/objects/box/pose"}
+    assert topics == set(schema.TYPES) - {schema.SERVO, schema.IMPEDANCE} | {"/objects/box/pose"}
 
 
 def test_a_rollout_is_never_overwritten(small, recorded):
