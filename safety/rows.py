@@ -105,14 +105,13 @@ class Barrier(NamedTuple):
 
 @njit(cache=True, nogil=True)
 def _needed(h, dh, brake, soft, rate):
-    """Second derivative of h that the barrier asks for [m/s2]: d/dt(h' + w(h)) >= -rate (h' + w(h))."""
-    if h > 0.0:
-        w = math.sqrt(2.0 * brake * h + soft * soft) - soft
-        slope = brake / (w + soft)
-    else:
-        slope = brake / soft
-        w = slope * h
-    return -rate * (dh + w) - slope * dh
+    """Second derivative of h that the barrier asks for [m/s2]: d/dt(h' + w(h)) >= -rate (h' + w(h)).
+
+    Inside the buffer (h <= 0) no approach is allowed, and no retreat is asked for: a robot at rest there may always
+    stay, however many rows it has.
+    """
+    w = math.sqrt(2.0 * brake * max(h, 0.0) + soft * soft) - soft
+    return -rate * (dh + w) - brake / (w + soft) * dh
 
 
 @njit(cache=True, nogil=True)

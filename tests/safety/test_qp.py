@@ -154,3 +154,14 @@ def test_torque_is_soft_and_limits_what_is_asked(robot):
 def test_a_torque_error_that_leaves_nothing_is_refused(robot):
     with pytest.raises(ConfigError, match="leaves nothing"):
         problem(robot, torque_error=25.0)
+
+
+def test_a_robot_at_rest_inside_the_buffers_of_many_rows_may_stay_and_may_leave(robot):
+    """No row asks for a retreat, so opposing ones never make the QP infeasible at rest."""
+    p = problem(robot, space=stop.Space(0.02, 0.2, np.array([-0.9, -0.9, 0.05]), np.array([0.9, 0.9, 0.5])))
+    zero, q = np.zeros(robot.n), robot.home.copy()
+    q[4:] = [0.3, 0.2, 0.3, 0.2]
+    for wanted in (zero, np.full(robot.n, 5.0), np.full(robot.n, -5.0)):
+        code, x = solve(p, q, zero, zero, wanted)
+        assert code == qp.SOLVED
+    assert np.abs(solve(p, q, zero, zero, zero)[1]).max() < 1e-9
