@@ -21,6 +21,7 @@ VERBS = {
     "eval": "measure a policy over unseen episodes: success, forces, every cost",
     "deploy": "run a policy on the robot or its twin, behind the 1 kHz filter",
     "replay": "simulate a recorded run again and say where it first departs",
+    "filter": "say why the filter changed a command, or what it would do to recorded runs",
     "inspect": "turn recorded runs into one HTML page, or open them in Rerun",
     "bench": "measure the simulator, the filter, a deployment or the shipped policies",
     "demo": "all of it once: train, deploy, record, replay, report",
