@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 
@@ -22,7 +22,8 @@ from palmar.real_robot.config import TwinConfig
 from palmar.safety.chunks import ChunkConfig
 from palmar.safety.constraints import ConstraintSet, load
 from palmar.safety.filter import Filter, FilterConfig
-from palmar.safety.types import Chunk, CommandRefused, State
+from palmar.safety.robot import RobotModel
+from palmar.safety.types import Chunk, CommandRefused, People, State
 from palmar.safety.watchdog import rest_within
 
 Array = np.ndarray
@@ -33,6 +34,8 @@ BEGIN = 150
 ENDLESS = 1 << 40
 EVERY = 50
 """Ticks between chunks: a policy of 20 Hz."""
+CELL = "arm_hand"
+"""Constraint file of a case that names no other."""
 NAMED = re.compile(r"[a-z][a-z0-9_:]*")
 """A reason is a name, not a sentence."""
 BINDING = ("joint_position", "joint_velocity", "joint_acceleration", "joint_jerk", "self_clearance", "table_clearance")
@@ -49,12 +52,18 @@ class Fault:
     """The chunks that arrive instead, in this order."""
     clock: Callable[[Rig, float], float] | None = None
     """The monotonic time of the tick instead [s]; the machine's, so chunks are stamped by it too."""
-    act: Callable[[Rig], None] | None = None
+    act: Callable[[Rig], object] | None = None
     """Anything else, before the tick: buttons, kicks, a solver that fails."""
     command: Callable[[Rig, Array], Array | None] | None = None
     """What reaches the drives instead of the sent positions (n,)."""
+    people: Callable[[Rig], People | None] | None = None
+    """The tracker's newest message; the cell must be one that separates from people."""
     begin: int = BEGIN
     end: int = ENDLESS
+
+    def moved(self, ticks: int) -> Fault:
+        """The same, so many ticks later."""
+        return replace(self, begin=self.begin + ticks, end=self.end + ticks)
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,10 @@ class Expect:
     """The run must end in RUN."""
     refused: int = 0
     """Chunks that must at least have been refused."""
+    flagged: tuple[str, ...] = ()
+    """Reasons that must each have been given at some tick."""
+    also: Callable[[Rig], list[str]] | None = None
+    """Anything else that must not be, looked at after the run."""
 
 
 @dataclass
@@ -102,15 +115,19 @@ class Outcome:
         return next((k for k in range(self.begin, len(self.states)) if self.states[k] is not State.RUN), None)
 
 
-@cache
-def _constraints() -> ConstraintSet:
-    robot, _, _ = robot_and_world(0)
-    return load(files("palmar.configs") / "constraints" / "arm_hand.yaml", robot.limits)  # type: ignore[arg-type]
+def robot() -> RobotModel:
+    """The robot of every case."""
+    return robot_and_world(0)[0]
 
 
 @cache
-def _count() -> Count:
-    return Count(robot_and_world(0)[0], _constraints())
+def _constraints(cell: str = CELL) -> ConstraintSet:
+    return load(files("palmar.configs") / "constraints" / f"{cell}.yaml", robot().limits)  # type: ignore[arg-type]
+
+
+@cache
+def _count(cell: str = CELL) -> Count:
+    return Count(robot(), _constraints(cell))
 
 
 class Sway:
@@ -141,6 +158,7 @@ class Rig:
         policy: Callable[[Rig, Array], Array] | None = None,
         jump: float = 1.5,
         config: TwinConfig | None = None,
+        cell: str = CELL,
     ) -> None:
         """Started, in HOLD.
 
@@ -151,12 +169,14 @@ class Rig:
             policy: Targets (H, n) for times (H,) since the start; None for ``Sway``.
             jump: ``ChunkConfig.jump``.
             config: Imperfections of the readings.
+            cell: Name of the constraint file.
         """
-        robot = robot_and_world(0)[0]
-        self.robot, self.rng, self.faults = robot, np.random.default_rng(seed), faults
-        self.plant = Plant(seed=seed, start=robot.home if start is None else start, config=config)
-        self.filter = Filter(robot, _constraints(), FilterConfig(chunks=ChunkConfig(jump=jump)))
-        self.policy = policy or Sway(self.plant.q, robot.n_arm, seed)
+        model = robot()
+        self.robot, self.rng, self.faults = model, np.random.default_rng(seed), faults
+        self.plant = Plant(seed=seed, start=model.home if start is None else start, config=config)
+        self.cell, self.people = cell, People(np.zeros((0, 2, 3)), np.zeros(0), np.zeros((0, 3)), self.plant.now)
+        self.filter = Filter(model, _constraints(cell), FilterConfig(chunks=ChunkConfig(jump=jump)))
+        self.policy = policy or Sway(self.plant.q, model.n_arm, seed)
         self.k = self.seq = 0
         self.origin = self.now = self.plant.now
         self.memory: dict[str, object] = {}
@@ -172,7 +192,7 @@ class Rig:
         """So many milliseconds."""
         for _ in range(ticks):
             self._tick()
-        self.outcome.counted = _count()(np.array(self.outcome.sent), DT)
+        self.outcome.counted = _count(self.cell)(np.array(self.outcome.sent), DT)
         return self.outcome
 
     def active(self) -> list[Fault]:
@@ -192,7 +212,8 @@ class Rig:
             if f.act:
                 f.act(self)
         self.delivered = reading or self.delivered
-        command, verdict = self.filter.tick(self.delivered, now)
+        self._track(faults, now)
+        command, verdict = self.filter.tick(self.delivered, now, people=self.people)
         sent: Array | None = command.q
         self.outcome.sent.append(command.q)
         self.outcome.states.append(verdict.state)
@@ -201,6 +222,13 @@ class Rig:
             sent = f.command(self, sent) if f.command and sent is not None else sent
         self.plant.step(sent)
         self.k += 1
+
+    def _track(self, faults: list[Fault], now: float) -> None:
+        """Let the tracker see that nobody is there, or what a fault says; None is silence."""
+        seen: People | None = replace(self.people, received=now)
+        for f in faults:
+            seen = f.people(self) if f.people else seen
+        self.people = seen or self.people
 
     def _publish(self, faults: list[Fault]) -> None:
         """Let the policy think, and what it sent arrive."""
@@ -239,7 +267,48 @@ class Rig:
         return True
 
 
-def broken(outcome: Outcome, expect: Expect, rig: Rig | None = None) -> list[str]:
+@dataclass(frozen=True)
+class Case:
+    """A named case of a row of the fault matrix, run in process."""
+
+    row: int
+    name: str
+    faults: tuple[Fault, ...]
+    expect: Expect
+    ticks: int = 500
+    smoke: bool = False
+    """Whether every test run includes it."""
+    options: tuple[tuple[str, object], ...] = ()
+    """Further arguments of ``Rig``."""
+    seed: int = 0
+    refuses: Callable[[Array], Array] | None = None
+    """If given, the start itself is what must be refused, from the positions that this makes of true ones."""
+
+    @property
+    def id(self) -> str:
+        """As it is listed."""
+        return f"row{self.row:02d}-{self.name}"
+
+    def run(self) -> list[str]:
+        """What is broken, empty if nothing is."""
+        rig = Rig(seed=self.seed, faults=self.faults, **dict(self.options))  # type: ignore[arg-type]
+        if self.refuses is not None:
+            return self._refused(rig)
+        found = broken(rig.run(self.ticks), self.expect)
+        return found + (self.expect.also(rig) if self.expect.also else [])
+
+    def _refused(self, rig: Rig) -> list[str]:
+        """Whether a fresh filter refuses to start, and names a joint or what it needs."""
+        assert self.refuses is not None
+        fresh = Filter(rig.robot, _constraints())
+        try:
+            fresh.start(replace(rig.delivered, q=self.refuses(rig.delivered.q)))
+        except CommandRefused as error:
+            return [] if str(error) else ["refused without a reason"]
+        return ["started from positions that cannot be"]
+
+
+def broken(outcome: Outcome, expect: Expect) -> list[str]:
     """What must not be: the invariants of every run, then what was expected of this one."""
     return [*_invariants(outcome), *_surprises(outcome, expect)]
 
@@ -261,7 +330,7 @@ def _invariants(o: Outcome) -> list[str]:
             found.append(f"tick {k}: from {o.states[k - 1].value} to {o.states[k].value} without a reset")
         if o.states[k - 1] is State.LATCHED and o.states[k] is State.STOP and k not in o.resets:
             found.append(f"tick {k}: from latched to stop")
-    longest = round(rest_within(robot_and_world(0)[0].limits, 0.0, DT) / DT)
+    longest = round(rest_within(robot().limits, 0.0, DT) / DT)
     run = 0
     for k, state in enumerate(o.states):
         run = run + 1 if state is State.STOP else 0
@@ -294,6 +363,7 @@ def _surprises(o: Outcome, e: Expect) -> list[str]:
         found.append(f"stopped: {o.log()}")
     if e.resumes and o.states[-1] is not State.RUN:
         found.append(f"ended in {o.states[-1].value}, expected run: {o.log()}")
+    found += [f"never flagged {name!r}" for name in e.flagged if name not in o.reasons]
     if len(o.refused) < e.refused:
         found.append(f"{len(o.refused)} refused, expected at least {e.refused}")
     return found

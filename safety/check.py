@@ -233,7 +233,7 @@ class Check:
         if self._bad >= self.config.bad:
             return self._worst
         age = self._now - self._fresh
-        if age > self.config.state_stale:
+        if age > self.config.state_stale + 1e-9:
             self.detail = f"no believable reading for {1e3 * age:.1f} ms"
             return Event.STATE_STALE
         if self._found:
