@@ -18,7 +18,7 @@ import numpy as np
 from palmar.real_robot import realtime, shared
 from palmar.real_robot.config import RunConfig
 from palmar.real_robot.drivers.twin import DriverError, TwinRobot
-from palmar.real_robot.layout import STATES, control_layout
+from palmar.real_robot.layout import LAYOUTS, STATES, control_layout
 from palmar.real_robot.process import Stopping, Watch, begin
 from palmar.safety.constraints import ConstraintSet
 from palmar.safety.filter import Filter, FilterConfig
@@ -46,7 +46,12 @@ class Control:
         memory: shared.SharedMap,
         filter_: Filter,
         log: logging.Logger,
+        tracker: shared.Block | None = None,
     ):
+        self.tracker = tracker
+        """Where tracked objects appear; None without any."""
+        self._objects: tuple[np.ndarray, np.ndarray] | None = None
+        self._objects_version = 0
         self.run, self.driver, self.filter, self.log = run, driver, filter_, log
         self.names = memory.description.constraints
         self.blocks, self._ring = memory.blocks, memory.rings["ticks"]
@@ -102,7 +107,7 @@ class Control:
         self._heed_people()
         self._heed_chunk()
         state = self._read()
-        command, verdict = self.filter.tick(state, now, people=self._people)
+        command, verdict = self.filter.tick(state, now, objects=self._look(), people=self._people)
         self._write(command)
         self._note(now, state, command, verdict)
         self.verdict = verdict
@@ -174,6 +179,19 @@ class Control:
         if p is not None:
             h = int(p["count"])
             self._people = People(p["ends"][:h], p["radius"][:h], p["velocity"][:h], float(p["received"]))
+
+    def _look(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Newest positions (m, 3) and quaternions (m, 4) of the objects; None until each was seen once."""
+        if self.tracker is None or self.tracker.version in (self._objects_version, 0):
+            return self._objects
+        try:
+            o = self.tracker.read()
+        except shared.TornRead:
+            return self._objects
+        self._objects_version = self.tracker.version
+        if o is not None and np.all(o["seq"] > 0):
+            self._objects = o["position"], o["quaternion"]
+        return self._objects
 
     def _heed_chunk(self) -> None:
         if self._external:
@@ -352,8 +370,9 @@ def run_control(run: RunConfig, stopping: Stopping, log: logging.Logger) -> dict
     driver = TwinRobot(robot, Path(run.twin_memory), timeout=START_TIMEOUT)
     filter_ = Filter(robot, constraints, FilterConfig(dt=run.period), mode=run.mode)
     memory = open_memory(run, robot, constraints)
+    seen = shared.attach(Path(run.twin_memory), LAYOUTS, kind="twin", robot=robot.hash()) if run.objects else None
     try:
-        control = Control(run, driver, memory, filter_, log)
+        control = Control(run, driver, memory, filter_, log, seen.blocks["objects"] if seen else None)
         control.start()
         log.info("control of %s: %s", robot.name, realtime.go_realtime(run.priority))
         realtime.freeze_collector()
@@ -370,6 +389,8 @@ def run_control(run: RunConfig, stopping: Stopping, log: logging.Logger) -> dict
     finally:
         driver.close()
         memory.close()
+        if seen is not None:
+            seen.close()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

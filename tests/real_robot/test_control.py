@@ -155,6 +155,29 @@ def test_people_are_handed_to_the_filter_with_their_time_of_receipt():
     assert control._people.received == 13.0 and len(control._people.radius) == 0
 
 
+def test_tracked_objects_are_handed_to_the_filter_once_each_was_seen():
+    from types import SimpleNamespace
+
+    from palmar.real_robot.control import Control
+    from palmar.real_robot.layout import twin_layout
+    from palmar.real_robot.shared import Block, Description
+
+    description = Description(kind="twin", robot="", joints=("a",), objects=("red", "blue"), sizes=(1, 1, 1))
+    dtype = twin_layout(description).blocks["objects"]
+    block = Block(memoryview(bytearray(Block.HEAD + dtype.itemsize)), dtype)
+    control = SimpleNamespace(tracker=block, _objects=None, _objects_version=0)
+    assert Control._look(control) is None
+    r = block.record
+    r["seq"], r["position"] = [1, 0], [[0.5, 0, 0.03], [np.nan] * 3]
+    block.write()
+    assert Control._look(control) is None
+    r["seq"], r["position"] = [1, 1], [[0.5, 0, 0.03], [0.6, 0, 0.03]]
+    block.write()
+    position, quaternion = Control._look(control)
+    assert position.tolist() == [[0.5, 0, 0.03], [0.6, 0, 0.03]] and quaternion.shape == (2, 4)
+    assert Control._look(control)[0] is position  # nothing new is not read again
+
+
 def test_what_cannot_be_followed_leaves_the_robot_unmoved(rig):
     before = rig.state()["u"].copy()
     now = time.monotonic()
