@@ -1,14 +1,11 @@
 """What faults the filter survives: the named cases that run in process, and random pairs of faults.
 
-Every run is seeded, and counted by ``benchmarks.count``, which shares no code with the filter.  Campaigns are
-remembered in a checkpoint file, so a run that was interrupted goes on where it was.
+Every run is seeded, and counted by ``benchmarks.count``, which shares no code with the filter.  A run that was
+interrupted goes on where it was, by its checkpoint file.
 """
 
 from __future__ import annotations
 
-import json
-import multiprocessing as mp
-import os
 import traceback
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -18,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from palmar.benchmarks import faults_commands, faults_readings, faults_world
+from palmar.benchmarks.checkpoint import run_jobs
 from palmar.benchmarks.injector import Case, Expect, Fault, Rig, broken
+from palmar.benchmarks.provenance import meaning
 
 Progress = Callable[[str, float], None]
 
@@ -73,66 +72,18 @@ def _moved(faults: tuple[Fault, ...], begin: int) -> Iterator[Fault]:
         yield f.moved(by)
 
 
-def _named(ident: str) -> tuple[str, list[str]]:
-    """A named case, run."""
+def named(ident: str) -> list[str]:
+    """What is broken in a named case."""
     try:
-        return ident, _cases()[ident].run()
+        return _cases()[ident].run()
     except Exception:  # noqa: BLE001
-        return ident, [traceback.format_exc(limit=-4)]
+        return [traceback.format_exc(limit=-4)]
 
 
-def _map(job: Any, items: list[Any], workers: int) -> Iterator[tuple[str, list[str]]]:
-    if workers == 1:
-        yield from map(job, items)
-        return
-    with mp.get_context("spawn").Pool(workers) as pool:
-        yield from pool.imap_unordered(job, items, chunksize=8)
-
-
-def named(
-    *, workers: int, progress: Progress | None, smoke: bool = False
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """A row per row of the matrix, and what is broken by case."""
-    wanted = [c for c in _cases().values() if c.smoke or not smoke]
-    rows = {c.row: {"row": c.row, "cases": 0, "broken": 0} for c in wanted}
-    findings: dict[str, Any] = {}
-    for done, (ident, found) in enumerate(_map(_named, [c.id for c in wanted], workers), start=1):
-        row = rows[_cases()[ident].row]
-        row["cases"], row["broken"] = row["cases"] + 1, row["broken"] + bool(found)
-        findings |= {ident: found} if found else {}
-        if progress:
-            progress("cases", done / len(wanted))
-    return [rows[k] for k in sorted(rows)], findings
-
-
-def campaigns(
-    total: int, *, workers: int, checkpoint: Path | None, progress: Progress | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """``{campaigns, broken}`` of seeds 0 to ``total``, and what is broken by campaign."""
-    done, findings = _resume(checkpoint)
-    seeds = [s for s in range(total) if s not in done]
-    for name, found in _map(campaign, seeds, workers):
-        seed = int(name.split("-")[1])
-        done.add(seed)
-        findings |= {name: found} if found else {}
-        if checkpoint is not None and (len(done) % 50 == 0 or found or len(done) == total):
-            _store(checkpoint, done, findings)
-        if progress:
-            progress("campaigns", len(done) / total)
-    return {"campaigns": len(done), "broken": len(findings)}, findings
-
-
-def _resume(checkpoint: Path | None) -> tuple[set[int], dict[str, Any]]:
-    if checkpoint is None or not checkpoint.exists():
-        return set(), {}
-    raw = json.loads(checkpoint.read_text())
-    return set(raw["done"]), dict(raw["findings"])
-
-
-def _store(checkpoint: Path, done: set[int], findings: dict[str, Any]) -> None:
-    part = checkpoint.with_name(checkpoint.name + ".part")
-    part.write_text(json.dumps({"done": sorted(done), "findings": findings}))
-    part.replace(checkpoint)
+def judge(job: str | int) -> dict[str, Any]:
+    """A named case by its id, or a campaign by its seed, for ``run_jobs``."""
+    name, found = campaign(job) if isinstance(job, int) else (job, named(job))
+    return {"name": name, "broken": found}
 
 
 def run(
@@ -148,17 +99,24 @@ def run(
     Args:
         campaigns: Random pairs of faults.
         smoke: Only the named cases of every test run.
-        checkpoint: File that remembers the campaigns done, to go on from; None for none.
+        checkpoint: File that remembers what is done, to go on from; None for none.
         progress: Called with the name of the part and the share of it that is done.
         workers: Processes; None for one per core.
 
     Returns:
         ``rows``: ``{row, cases, broken}`` per row, then ``{campaigns, broken}``; ``findings`` by name beside it.
     """
-    workers = workers or os.cpu_count() or 1
-    rows, findings = named(workers=workers, progress=progress, smoke=smoke)
-    total, more = _campaigns(campaigns, workers=workers, checkpoint=checkpoint, progress=progress)
-    return {"rows": [*rows, total], "findings": {**findings, **more}}
-
-
-_campaigns = campaigns
+    wanted = [c.id for c in _cases().values() if c.smoke or not smoke]
+    rows = {_cases()[i].row: {"row": _cases()[i].row, "cases": 0, "broken": 0} for i in wanted}
+    total, findings = {"campaigns": 0, "broken": 0}, {}
+    jobs = [*wanted, *range(campaigns)]
+    results = run_jobs(judge, jobs, checkpoint=checkpoint, meaning=meaning(), workers=workers)
+    for done, (job, result) in enumerate(results, start=1):
+        row = total if isinstance(job, int) else rows[_cases()[job].row]
+        row["campaigns" if isinstance(job, int) else "cases"] += 1
+        if result["broken"]:
+            row["broken"] += 1
+            findings[result["name"]] = result["broken"]
+        if progress:
+            progress("cases and campaigns", done / len(jobs))
+    return {"rows": [*(rows[k] for k in sorted(rows)), total], "findings": findings}

@@ -8,17 +8,21 @@ import json
 from pathlib import Path
 from typing import Any
 
+from palmar.safety.types import ConfigError
+
 BENCHES: dict[str, str] = {
     "sim": "environment steps per second against bare MuJoCo, and what costs cost",
     "filter": "time of a tick, missed periods beside a bare loop, violations under adversarial commands",
     "deploy": "from chunk to robot with all processes up",
     "lift": "the shipped policies beside each other on unseen episodes",
+    "faults": "named faults, and random pairs of them, that the filter does not survive",
 }
 QUICK: dict[str, dict[str, Any]] = {
     "sim": {"rounds": 3, "steps": 10, "num_envs": 32},
     "filter": {"ticks": 5_000, "commands": 20_000, "seconds": 3.0},
     "deploy": {"seconds": 5.0},
     "lift": {"episodes": 10},
+    "faults": {"campaigns": 20, "smoke": True},
 }
 """What --quick changes."""
 
@@ -40,6 +44,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", choices=list(BENCHES), metavar="NAME", help=", ".join(BENCHES))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write an object with rows")
     parser.add_argument("--quick", action="store_true", help="smaller numbers")
+    parser.add_argument("--campaigns", type=int, metavar="N", help="faults: random pairs (10,000)")
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="faults: remembers what is done, to go on from")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,7 +55,12 @@ def run(args: argparse.Namespace) -> int:
     from palmar.cli import provenance
 
     console = Console(stderr=True)
-    smaller = QUICK[args.name] if args.quick else {}
+    smaller = dict(QUICK[args.name]) if args.quick else {}
+    for option in ("campaigns", "checkpoint"):
+        if (value := getattr(args, option)) is not None:
+            if args.name != "faults":
+                raise ConfigError(f"--{option} belongs to bench faults, not to bench {args.name}")
+            smaller[option] = value
     with console.status(args.name) as status:
         bench = importlib.import_module(f"palmar.benchmarks.{args.name}")
         found = dict(bench.run(**smaller, progress=lambda *told: status.update(" ".join(map(str, told)))))
