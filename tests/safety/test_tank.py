@@ -3,18 +3,22 @@ plus the work from outside.  And the floor, where the rows are heeded."""
 
 from collections import deque
 from dataclasses import replace
+from pathlib import Path
 
 import mujoco
 import numpy as np
 import pytest
 
+from palmar.safety.constraints import parse
+from palmar.safety.filter import Filter, FilterConfig
 from palmar.safety.geometry import Kinematics
 from palmar.safety.intention import intend, step
 from palmar.safety.ledger import LEFT
 from palmar.safety.stop import bounds_of, stop_law
 from palmar.safety.tank import ARM, HAND, Tank, TankConfig, servo_of
-from palmar.safety.types import ConfigError
+from palmar.safety.types import Chunk, ConfigError, People
 from palmar.sim import robots, scene
+from palmar.sim.interface import RobotState
 
 DT = 0.001
 TOLERANCE = 0.5
@@ -190,6 +194,34 @@ def test_no_tank_goes_below_its_floor_where_the_rows_are_heeded(seed, impedance)
     assert np.all(heeded.lowest >= [1.0, 0.2])
     assert heeded.excess <= TOLERANCE
     assert free.lowest[0] < 1.0
+
+
+def test_the_filter_with_tanks_keeps_the_law_and_their_floor():
+    small = replace(ARM, capacity=8.0, initial=8.0), replace(HAND, capacity=2.0, initial=2.0)
+    constraints = parse((Path(__file__).parents[2] / "configs/constraints/shared_cell.yaml").read_text(), ROBOT.limits)
+    filter_ = Filter(ROBOT, constraints, FilterConfig(tanks=small))
+    assert filter_.tank is not None
+    rng, nobody = np.random.default_rng(0), (np.zeros((0, 2, 3)), np.zeros(0), np.zeros((0, 3)))
+    w = World(rng, delay=0)
+    filter_.start(RobotState(0.0, 0, ROBOT.home, np.zeros(N), w.readings[0][4]))
+    start, excess, lowest, active = w.energy() + 10.0, -np.inf, np.full(2, np.inf), 0
+    for i in range(600):
+        now = i * DT
+        if i % 100 == 0:
+            q = np.clip(filter_.u + np.cumsum(rng.normal(size=(12, N)) * 0.08, axis=0), *filter_.bounds[:2])
+            k = np.where(ARM_JOINTS, rng.uniform(300, 600, (12, N)), rng.uniform(1.5, 3, (12, N)))
+            d = np.minimum(2.0 * np.sqrt(k * arm_and_hand(0.5, 2e-3)), filter_.tank.servo.damping)
+            filter_.offer(Chunk(q, now + 0.05 * np.arange(1, 13), i, now, stiffness=k, damping=d))
+        t, number, q, qd, tau = w.read()
+        reading = RobotState(t, number + 2, q, qd, tau)
+        command, verdict = filter_.tick(reading, now, people=People(*nobody, received=now))
+        levels = filter_.tank.book.level[:, LEFT]
+        excess, lowest = max(excess, w.energy() + levels.sum() - start - w.work), np.minimum(lowest, levels)
+        active += "energy_tank" in verdict.active
+        w.step(command.q, command.stiffness, command.damping, np.zeros(N))
+    assert excess <= TOLERANCE
+    assert np.all(lowest >= 0.0)
+    assert active > 20
 
 
 def test_a_full_tank_grants_what_is_wanted_and_an_empty_one_nothing_that_rises():
