@@ -10,10 +10,18 @@ import numpy as np
 import pytest
 
 from palmar.cli.config import folder
+from palmar.cli.wiring import clearance_of
+from palmar.rollouts.audit import audit
+from palmar.rollouts.header import RolloutHeader
+from palmar.rollouts.read import read
+from palmar.rollouts.record import RolloutWriter
+from palmar.rollouts.report.page import Summary, write_report
 from palmar.safety import constraints, margins
+from palmar.safety.filter import Filter
 from palmar.safety.robot import Limits
 from palmar.safety.types import Array, Measurement
 from palmar.sim.env import make_env
+from palmar.sim.interface import RobotState
 from palmar.sim.robots import load_robot
 from palmar.sim.tasks.lift import LiftConfig, LiftTask
 
@@ -47,14 +55,20 @@ def test_the_task_of_the_how_to_runs_with_its_costs(tmp_path, monkeypatch):
     assert step.info["success"].all()
 
 
-def test_the_constraint_of_the_how_to_costs_when_an_object_tilts(monkeypatch):
+@pytest.fixture
+def tilt(monkeypatch):
+    """The how-to, followed: its margin in the table of margins, its line in the constraint file."""
     names = {"Measurement": Measurement, "Limits": Limits, "Array": Array, "namespace": margins.namespace}
     exec(block("add_a_constraint.md", "python"), names)
     monkeypatch.setitem(margins.MEMORYLESS, "tilted_object", names["tilted_object"])
     text = (folder() / "constraints" / "arm_hand.yaml").read_text().rstrip("\n") + "\n"
     text += block("add_a_constraint.md", "yaml")
     robot = load_robot("fr3_leap")
-    held = constraints.parse(text, robot.limits)
+    return names["tilted_object"], robot, constraints.parse(text, robot.limits), text
+
+
+def test_the_constraint_of_the_how_to_costs_in_training_when_an_object_tilts(tilt):
+    margin, robot, held, _ = tilt
     assert held.names[-1] == "tilted_object"
     task = LiftTask(replace(LiftConfig(), constraints=("tilted_object",)))
     env = make_env(task, robot, held, num_envs=1, nthread=1)
@@ -63,10 +77,50 @@ def test_the_constraint_of_the_how_to_costs_when_an_object_tilts(monkeypatch):
     assert step.cost.shape == (1, 1) and step.cost[0, 0] == 0
     assert step.info["margin"][0, 0] == pytest.approx(0.5, abs=0.05)
     m = env.engine.measure()
-    lying = np.array([np.sqrt(0.5), np.sqrt(0.5), 0.0, 0.0])
-    tilted = m.replace(object_quaternion=np.broadcast_to(lying, m.object_quaternion.shape))
-    value = names["tilted_object"](tilted, robot.limits, limit=0.5)
-    assert value == pytest.approx(0.5 - np.pi / 2)
+    tilted = m.replace(object_quaternion=np.broadcast_to(LYING, m.object_quaternion.shape))
+    assert margin(tilted, robot.limits, limit=0.5) == pytest.approx(0.5 - np.pi / 2)
+    samples = Measurement(**{k: None if x is None else x[None] for k, x in vars(tilted).items()})
+    cost = held.select(("tilted_object",)).over(samples, {}, dt=0.005).cost
+    assert cost == pytest.approx(0.005)
+
+
+def test_the_constraint_of_the_how_to_is_judged_by_the_filter_audited_and_reported(tilt, tmp_path):
+    _, robot, held, text = tilt
+    rollout = filtered(robot, held, text, tmp_path / "run.mcap")
+    k = held.names.index("tilted_object")
+    told = rollout.verdicts.margins[:, k]
+    assert told[:20] == pytest.approx(0.5)  # no object in sight is no violation
+    assert told[20:60] == pytest.approx(0.5)
+    assert told[60:] == pytest.approx(0.5 - np.pi / 2)
+    found = audit(rollout, held, clearance_of(robot))
+    row = found["tilted_object"]
+    assert row.cost == pytest.approx(0.040) and row.within_budget and not row.enforced
+    page = write_report(tmp_path / "run.html", [rollout], [found], summary=Summary(commands=[]), max_videos=0)
+    assert "tilted object" in page.read_text() or "tilted_object" in page.read_text()
+
+
+LYING = np.array([np.sqrt(0.5), np.sqrt(0.5), 0.0, 0.0])
+
+
+def filtered(robot, held, text, path):
+    """100 ticks of a filter whose object appears after 20 and lies on its side after 60, recorded."""
+    filter_, zero = Filter(robot, held), np.zeros(robot.n)
+    filter_.start(RobotState(0.0, 0, robot.home, zero, zero))
+    head = RolloutHeader(task="lift", instruction="", robot=robot, constraints=text, control_dt=0.001, objects=("red",))
+    with RolloutWriter(path, head) as out:
+        for i in range(100):
+            t = 0.001 * (i + 1)
+            pose = np.array([0.5, 0.0, 0.03]), LYING if i >= 60 else np.array([1.0, 0.0, 0.0, 0.0])
+            seen = None if i < 20 else (pose[0][None], pose[1][None])
+            state = RobotState(t, i + 1, filter_.u, filter_.ud, zero)
+            command, verdict = filter_.tick(state, t, objects=seen)
+            out.joint_state(t, state.q, state.qd, state.tau)
+            out.intended(t, command.q)
+            out.command(t, command.q, filter_.ud, filter_.udd, zero)
+            out.object_pose(t, "red", *pose)
+            out.verdict(t, verdict)
+        out.finish(success=None, detail={})
+    return read(path)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
