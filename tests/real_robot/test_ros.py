@@ -225,6 +225,75 @@ def test_the_operator_stops_and_resets_by_service(rig):
         call("reset")
         here = rig.state()["q"].copy()
         t.wait(lambda: rig.filter_state()[0] is State.RUN, what="run", every=lambda: t.send([here]))
+        call("estop")
+        t.wait(lambda: rig.filter_state() == (State.LATCHED, "operator_estop"), what="emergency stop")
+        call("reset")
+        t.spin(0.2)
+        assert rig.filter_state()[0] is State.LATCHED
+        call("release")
+        t.spin(0.2)
+        assert rig.filter_state()[0] is State.LATCHED
+        call("reset")
+        t.wait(lambda: rig.filter_state()[0] is State.RUN, what="run", every=lambda: t.send([here]))
+
+
+def test_what_was_sent_in_place_of_a_chunk_is_told_and_only_then(rig):
+    from diagnostic_msgs.msg import DiagnosticStatus
+    from trajectory_msgs.msg import JointTrajectory
+
+    from palmar.real_robot.nodes.bridge import LATCHED
+    from palmar.real_robot.nodes.executed import EXECUTED_TOPIC, parse
+
+    with talker(rig) as t:
+        told, states = [], []
+        t.node.create_subscription(JointTrajectory, EXECUTED_TOPIC, told.append, 1)
+        t.node.create_subscription(DiagnosticStatus, "/palmar/state", states.append, LATCHED)
+        t.wait(lambda: t.node.count_publishers(EXECUTED_TOPIC) > 0, what="publisher discovered")
+        toy.until(lambda: rig.filter_state()[0] is State.HOLD, 2.0, "hold")
+        t.wait(
+            lambda: np.allclose(rig.state()["q"], toy.HOME, atol=0.02),
+            what="home",
+            every=lambda: t.send([toy.HOME]),
+        )
+        t.spin(0.5)
+        told.clear()
+        for _ in range(5):
+            t.send([toy.HOME])
+            t.spin(0.05)
+        assert not told
+        beyond = toy.HOME + (0.0, 1.3)  # the elbow's range ends at 2.0
+        t.wait(lambda: told and len(told[-1].points) > 2, what="executed", every=lambda: t.send([beyond], after=(0.3,)))
+        sent = parse(told[-1], ("shoulder", "elbow"), age=0.0, now=0.0)
+        assert np.all(np.diff(sent.t) > 0) and sent.q[:, 1].max() < 2.0
+        values = [{v.key: v.value for v in s.values} for s in states]
+        assert any(v["foreseen"] == "joint_position" for v in values)
+        assert any(int(v["edited_chunk"]) == int(v["chunk"]) > 0 for v in values)
+
+
+def test_people_reach_the_control_process_and_what_is_no_person_is_counted(rig):
+    from geometry_msgs.msg import Point
+    from visualization_msgs.msg import Marker, MarkerArray
+
+    with talker(rig, "tracker") as t:
+        publisher = t.node.create_publisher(MarkerArray, "/palmar/people", 1)
+        t.wait(lambda: publisher.get_subscription_count() > 0, what="bridge discovered")
+        marker = Marker(type=Marker.LINE_LIST, action=Marker.ADD)
+        marker.header.frame_id, marker.scale.x = "world", 0.5
+        marker.points = [Point(x=1.5, y=0.2, z=0.0), Point(x=1.5, y=0.2, z=1.8)]
+        publisher.publish(MarkerArray(markers=[marker]))
+        people = rig.map.blocks["people"]
+        t.wait(lambda: people.read() is not None, what="people")
+        p = people.read()
+        assert p["count"] == 1 and p["radius"][0] == 0.25 and p["ends"][0].tolist() == [[1.5, 0.2, 0], [1.5, 0.2, 1.8]]
+        assert 0 <= time.monotonic() - p["received"] < 5
+        before = people.version
+        marker.header.frame_id = "camera"
+        t.wait(
+            lambda: t.value("palmar_command_topic", "people") > 0,
+            what="refusal",
+            every=lambda: publisher.publish(MarkerArray(markers=[marker])),
+        )
+        assert people.version == before
 
 
 CYCLONE = """
