@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from palmar.safety.dynamics import mass_and_bias
-from palmar.safety.geometry import pair_gap, pair_row, point_row, poses, table_row
+from palmar.safety.geometry import pair_bounds, point_row, poses, segment_distance
 from palmar.safety.obstacles import OBJECT, PERSON, obstacle_gap, obstacle_row
 from palmar.safety.stop import box
 from palmar.safety.types import ConfigError
@@ -167,7 +167,7 @@ def assemble(tree, bounds, space, obstacles, bar, q, v, a, dt, s, matrix, lower,
         v: Velocities [rad/s], (n,).
         a: Accelerations of the tick before [rad/s2], (n,).
         dt: Tick [s].
-        s: Scratch: body positions, rotations, axes, anchors, ends, (3, 3), (n,).
+        s: Scratch: body positions, rotations, axes, anchors, ends, (3, 3), (n,), (P,).
         matrix: Out: rows, (m, n + EXTRAS), in z.
         lower: Out: their lower bounds, (m,).
         kind: Out: kind of each row, (m,).
@@ -177,32 +177,19 @@ def assemble(tree, bounds, space, obstacles, bar, q, v, a, dt, s, matrix, lower,
     Returns:
         Number of hard rows, number of rows with those of contact, which follow them.
     """
-    p, r, axis, anchor, ends, t, row = s
+    p, r, axis, anchor, ends, t, row, near = s
     poses(tree, q, p, r, axis, anchor, ends)
     box(q, v, a, bounds, dt, low, high)
-    k = 0
-    for i in range(len(tree.pairs)):
-        near = bar.reach * tree.pair_near[i] + space.self_limit
-        if k == bar.pairs:
-            break
-        if pair_gap(tree, ends, i, near) >= near:
-            continue
-        d = pair_row(tree, i, ends, axis, anchor, row, t[0], t[1], t[2])
-        need = _needed(d - space.self_limit - bar.buffer, _speed(row, v), bar.brake, bar.soft, bar.rate)
-        if _add(row, need, low, high, bounds.a, bar.prune, matrix, lower, k):
-            kind[k] = SELF_KIND
-            k += 1
-    full = k + bar.table
-    for i in range(len(tree.table)):
-        g = tree.table[i]
-        h = min(ends[g, 0, 2], ends[g, 1, 2]) - tree.radius[g] - space.table_limit - bar.buffer
-        if h >= bar.reach or k == full:
-            continue
-        table_row(tree, i, ends, axis, anchor, row, t[0])
-        need = _needed(h, _speed(row, v), bar.brake, bar.soft, bar.rate)
-        if _add(row, need, low, high, bounds.a, bar.prune, matrix, lower, k):
-            kind[k] = TABLE_KIND
-            k += 1
+    k = _pair_rows(
+        tree.pairs, tree.spheres, tree.pair_near, tree.radius, tree.geom_body, tree.above, ends, axis, anchor, v,
+        space.self_limit, bar.buffer, bar.reach, bar.brake, bar.soft, bar.rate, low, high, bounds.a, bar.prune,
+        bar.pairs, t, row, near, matrix, lower, kind,
+    )  # fmt: skip
+    k = _table_rows(
+        tree.table, tree.radius, tree.geom_body, tree.above, ends, axis, anchor, v, space.table_limit, bar.buffer,
+        bar.reach, bar.brake, bar.soft, bar.rate, low, high, bounds.a, bar.prune, k + bar.table, t, row, matrix,
+        lower, kind, k,
+    )  # fmt: skip
     if bar.palm:
         k = _palm_rows(tree, bounds, space, bar, v, s, low, high, matrix, lower, kind, k)
     if obstacles.count == 0:
@@ -210,10 +197,76 @@ def assemble(tree, bounds, space, obstacles, bar, q, v, a, dt, s, matrix, lower,
     return _obstacle_rows(tree, bounds, obstacles, bar, v, s, low, high, matrix, lower, kind, k)
 
 
+# What is called in a loop takes arrays, not the tuples that hold them: a tuple is passed with all its arrays.
+@njit(cache=True, nogil=True)
+def _gradient(above, one, two, xa, xb, n, axis, anchor, row):
+    """Gradient of ``n . (xb - xa)`` for points fixed to bodies ``one`` and ``two`` into ``row`` (n,)."""
+    for j in range(len(row)):
+        row[j] = 0.0
+        if above[one, j] == above[two, j]:
+            continue  # a joint above both moves them as one
+        x, sign = (xb, 1.0) if above[two, j] else (xa, -1.0)
+        rx, ry, rz = x[0] - anchor[j, 0], x[1] - anchor[j, 1], x[2] - anchor[j, 2]
+        ax, ay, az = axis[j, 0], axis[j, 1], axis[j, 2]
+        row[j] = sign * (n[0] * (ay * rz - az * ry) + n[1] * (az * rx - ax * rz) + n[2] * (ax * ry - ay * rx))
+
+
+@njit(cache=True, nogil=True)
+def _pair_rows(
+    pairs, spheres, reach_of, radius, body, above, ends, axis, anchor, v, limit, buffer, reach, brake, soft, rate,
+    low, high, scale, prune, slots, t, row, near, matrix, lower, kind,
+):  # fmt: skip
+    """Pairs of links that are near; the number of their rows."""
+    k = 0
+    pair_bounds(pairs, spheres, ends, near)
+    for i in range(len(pairs)):
+        if k == slots:
+            break
+        a, b, within = pairs[i, 0], pairs[i, 1], reach * reach_of[i] + limit
+        if near[i] >= within:
+            continue
+        length, x, y = segment_distance(ends, a, b)
+        d = length - radius[a] - radius[b]
+        if d >= within:
+            continue
+        for c in range(3):
+            t[1, c] = ends[a, 0, c] + x * (ends[a, 1, c] - ends[a, 0, c])
+            t[2, c] = ends[b, 0, c] + y * (ends[b, 1, c] - ends[b, 0, c])
+            t[0, c] = (t[2, c] - t[1, c]) / length if length > 1e-9 else 0.0
+        _gradient(above, body[a], body[b], t[1], t[2], t[0], axis, anchor, row)
+        need = _needed(d - limit - buffer, _speed(row, v), brake, soft, rate)
+        if _add(row, need, low, high, scale, prune, matrix, lower, k):
+            kind[k] = SELF_KIND
+            k += 1
+    return k
+
+
+@njit(cache=True, nogil=True)
+def _table_rows(
+    table, radius, body, above, ends, axis, anchor, v, limit, buffer, reach, brake, soft, rate, low, high, scale,
+    prune, full, t, row, matrix, lower, kind, k,
+):  # fmt: skip
+    """Links that are low; the number of rows after them."""
+    for i in range(len(table)):
+        g = table[i]
+        e = 0 if ends[g, 0, 2] <= ends[g, 1, 2] else 1
+        h = ends[g, e, 2] - radius[g] - limit - buffer
+        if h >= reach or k == full:
+            continue
+        for j in range(len(row)):  # the gradient of a height
+            rx, ry = ends[g, e, 0] - anchor[j, 0], ends[g, e, 1] - anchor[j, 1]
+            row[j] = axis[j, 0] * ry - axis[j, 1] * rx if above[body[g], j] else 0.0
+        need = _needed(h, _speed(row, v), brake, soft, rate)
+        if _add(row, need, low, high, scale, prune, matrix, lower, k):
+            kind[k] = TABLE_KIND
+            k += 1
+    return k
+
+
 @njit(cache=True, nogil=True)
 def _palm_rows(tree, bounds, space, bar, v, s, low, high, matrix, lower, kind, k):
     """The sides of the palm's box; the number of rows after them."""
-    p, _, axis, anchor, _, t, row = s
+    p, _, axis, anchor, _, t, row, _ = s
     for i in range(3):
         for side in (1.0, -1.0):
             x = p[tree.palm, i]
@@ -234,7 +287,7 @@ def _palm_rows(tree, bounds, space, bar, v, s, low, high, matrix, lower, kind, k
 @njit(cache=True, nogil=True)
 def _obstacle_rows(tree, bounds, obstacles, bar, v, s, low, high, matrix, lower, kind, k):
     """Keep-out regions and people, then what may be touched; numbers of rows after each."""
-    _, _, axis, anchor, ends, t, row = s
+    _, _, axis, anchor, ends, t, row, _ = s
     last = k + bar.obstacles
     for o in range(obstacles.count):
         what = obstacles.kind[o]
