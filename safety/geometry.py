@@ -75,6 +75,8 @@ class Tree(NamedTuple):
     """(m,) geoms that a joint moves."""
     hand: Array
     """(g,) whether a geom belongs to the palm or to what it carries, bool."""
+    fingers: Array
+    """(n,) whether a joint moves within the hand, bool."""
     reach: Array
     """(n, g) how far one radian of a joint moves a geom, at most [m/rad]."""
 
@@ -530,12 +532,13 @@ def _tree(model: mujoco.MjModel, robot: RobotModel) -> tuple[Tree, tuple[str, ..
         palm=int(palm) - 1,
         spheres=(half[pairs, 0] + model.geom_size[geoms, 0][pairs]).sum(axis=1),
         pair_reach=np.ascontiguousarray(pair_reach.T),
-        pair_near=np.where(pair_reach[:, : robot.n_arm].any(axis=1), 1.0, 0.2),
+        pair_near=np.where(pair_reach[:, above[int(palm) - 1]].any(axis=1), 1.0, 0.2),
         table_reach=np.ascontiguousarray(reach[table].reshape(len(table), n).T),
         palm_reach=_reach(chain, int(palm) - 1, np.zeros((1, 3)), n),
         around=half[:, 0] + model.geom_size[geoms, 0],
         moving=np.flatnonzero(above[body].any(axis=1)),
         hand=hand,
+        fingers=~above[int(palm) - 1],
         reach=np.ascontiguousarray(reach.reshape(len(body), n).T),
     )
     return tree, tuple(names), joints

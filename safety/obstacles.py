@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from palmar.safety.boxes import TOUCHING, to_box
 from palmar.safety.constraints import ConstraintSet
 from palmar.safety.geometry import point_row, segment_segment
 from palmar.safety.types import CommandRefused, ConfigError, People
@@ -25,8 +26,6 @@ KEEP_OUT, PERSON, OBJECT = range(3)
 """A region nothing may enter; a person, to be kept away from; something that may be touched, gently."""
 EVERYWHERE = 1e3
 """Radius of a person whose place is not known [m]."""
-TOUCHING = 1e-9
-"""A segment nearer to a box than this counts as inside, for its normal [m]."""
 
 
 class Obstacles(NamedTuple):
@@ -209,163 +208,105 @@ def with_objects(obstacles: Obstacles, position: Array, radius: float) -> Obstac
     return obstacles if obstacles.count == first + m else obstacles._replace(count=first + m)
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _slope(s, p, d, half):
-    """Half the derivative along the segment of the square distance to the box, in box coordinates."""
-    out = 0.0
-    for k in range(3):
-        x = p[k] + s * d[k]
-        if x > half[k]:
-            out += (x - half[k]) * d[k]
-        elif x < -half[k]:
-            out += (x + half[k]) * d[k]
-    return out
+# Numbers, not arrays, are handed on from here: every array that a function takes costs more than a distance does.
 
 
 @njit(cache=True, nogil=True)
-def _nearest(p, d, half):
-    """Parameter in [0, 1] of a point of the segment p + s d nearest to the box, in box coordinates.
-
-    The square distance is convex and quadratic between the planes of the faces, so its slope is found to be
-    zero on the one piece whose ends have slopes of different sign.
-    """
-    lo, hi = 0.0, 1.0
-    at_lo, at_hi = _slope(lo, p, d, half), _slope(hi, p, d, half)
-    if at_lo >= 0.0:
-        return lo
-    if at_hi <= 0.0:
-        return hi
-    for k in range(3):
-        if d[k] == 0.0:
-            continue
-        for side in (-1.0, 1.0):
-            s = (side * half[k] - p[k]) / d[k]
-            if lo < s < hi:
-                slope = _slope(s, p, d, half)
-                if slope > 0.0:
-                    hi, at_hi = s, slope
-                else:
-                    lo, at_lo = s, slope
-    return min(hi, lo - at_lo * (hi - lo) / (at_hi - at_lo))
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _highest(s, p, d, half):
-    """The face furthest below the point at s: its value [m], its axis, its side."""
-    best, axis, way = -1e300, 0, 1.0
-    for k in range(3):
-        x = p[k] + s * d[k]
-        if abs(x) - half[k] > best:
-            best, axis, way = abs(x) - half[k], k, 1.0 if x >= 0.0 else -1.0
-    return best, axis, way
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _unit(k, x):
-    """Vector of length x along axis k."""
-    return (x if k == 0 else 0.0, x if k == 1 else 0.0, x if k == 2 else 0.0)
+def solid(centre, frame, half, radius, o):
+    """Slot o as a tuple of 16 numbers: centre, axes, half sizes, radius; arrays as in ``Obstacles``."""
+    return (
+        centre[o, 0],
+        centre[o, 1],
+        centre[o, 2],
+        frame[o, 0, 0],
+        frame[o, 0, 1],
+        frame[o, 0, 2],
+        frame[o, 1, 0],
+        frame[o, 1, 1],
+        frame[o, 1, 2],
+        frame[o, 2, 0],
+        frame[o, 2, 1],
+        frame[o, 2, 2],
+        half[o, 0],
+        half[o, 1],
+        half[o, 2],
+        radius[o],
+    )
 
 
 @njit(cache=True, nogil=True)
-def _deepest(p, d, half):
-    """Depth of the segment p + s d in the box [m], negative, s, and the depth's gradient by the point.
-
-    The depth of a point is its largest distance beyond a face.  Along the segment that is the highest of six
-    straight lines.  Its lowest point lies at an end or where a falling and a rising one cross, and there the
-    gradient is the mixture of both that does not change along the segment.
-    """
-    value, k, side = _highest(0.0, p, d, half)
-    end, k1, side1 = _highest(1.0, p, d, half)
-    fall, rise = side * d[k], side1 * d[k1]
-    if fall >= 0.0:
-        return value, 0.0, _unit(k, side)
-    if rise <= 0.0:
-        return end, 1.0, _unit(k1, side1)
-    s = 0.0
-    for _ in range(6):
-        s = (side1 * p[k1] - half[k1] - side * p[k] + half[k]) / (fall - rise)
-        level = side * (p[k] + s * d[k]) - half[k]
-        value, top, way = _highest(s, p, d, half)
-        if value <= level + 1e-15:
-            break
-        if way * d[top] < 0.0:
-            k, side, fall = top, way, way * d[top]
-        else:
-            k1, side1, rise = top, way, way * d[top]
-            if rise == 0.0:
-                break
-    part = rise / (rise - fall)
-    a, b = _unit(k, part * side), _unit(k1, (1.0 - part) * side1)
-    return value, s, (a[0] + b[0], a[1] + b[1], a[2] + b[2])
-
-
-@njit(cache=True, nogil=True)
-def segment_box(ends, g, centre, frame, half):
-    """Signed distance of a segment to a box.
-
-    Outside it is exact.  Inside it is minus the least way by which the segment's deepest point leaves the box.
-    Both together are convex along the segment, and change by no more than a point moves.
+def from_segment(a, b, body):
+    """Signed distance of a segment to a ``solid``.
 
     Args:
-        ends: Segment ends [m], (g, 3, 3).
-        g: Row of the segment.
-        centre: Of the box [m], (3,).
-        frame: Rows are the box's axes, (3, 3).
-        half: Half sizes [m], (3,).
+        a: One end of the segment [m], a tuple of 3.
+        b: The other.
+        body: The solid.
 
     Returns:
-        Distance [m], negative inside; parameter s in [0, 1] of the segment's closest point; gradient of the
-        distance by that point in the axes of the box, a tuple of 3.
+        Distance [m]; s in [0, 1] of the segment's closest point; gradient of the distance by that point, world frame.
     """
-    x, y, z = ends[g, 0, 0] - centre[0], ends[g, 0, 1] - centre[1], ends[g, 0, 2] - centre[2]
-    u, v, w = ends[g, 1, 0] - ends[g, 0, 0], ends[g, 1, 1] - ends[g, 0, 1], ends[g, 1, 2] - ends[g, 0, 2]
+    x, y, z = a[0] - body[0], a[1] - body[1], a[2] - body[2]
+    u, v, w = b[0] - a[0], b[1] - a[1], b[2] - a[2]
+    if body[12] == 0.0 and body[13] == 0.0:
+        e0, e1, e2 = body[14] * body[9], body[14] * body[10], body[14] * body[11]
+        u, v, w = 0.5 * u, 0.5 * v, 0.5 * w
+        square, s, t = segment_segment(x + u, y + v, z + w, u, v, w, e0, e1, e2)
+        d = math.sqrt(square)
+        k = 1.0 / d if d > TOUCHING else 0.0
+        x, y, z = x + (1.0 + s) * u - t * e0, y + (1.0 + s) * v - t * e1, z + (1.0 + s) * w - t * e2
+        return d - body[15], 0.5 * (1.0 + s), (k * x, k * y, k * z)
     p = (
-        frame[0, 0] * x + frame[0, 1] * y + frame[0, 2] * z,
-        frame[1, 0] * x + frame[1, 1] * y + frame[1, 2] * z,
-        frame[2, 0] * x + frame[2, 1] * y + frame[2, 2] * z,
+        body[3] * x + body[4] * y + body[5] * z,
+        body[6] * x + body[7] * y + body[8] * z,
+        body[9] * x + body[10] * y + body[11] * z,
     )
-    d = (
-        frame[0, 0] * u + frame[0, 1] * v + frame[0, 2] * w,
-        frame[1, 0] * u + frame[1, 1] * v + frame[1, 2] * w,
-        frame[2, 0] * u + frame[2, 1] * v + frame[2, 2] * w,
+    q = (
+        body[3] * u + body[4] * v + body[5] * w,
+        body[6] * u + body[7] * v + body[8] * w,
+        body[9] * u + body[10] * v + body[11] * w,
     )
-    h = (half[0], half[1], half[2])
-    s = _nearest(p, d, h)
-    x, y, z = p[0] + s * d[0], p[1] + s * d[1], p[2] + s * d[2]
-    x -= min(h[0], max(-h[0], x))
-    y -= min(h[1], max(-h[1], y))
-    z -= min(h[2], max(-h[2], z))
-    distance = math.sqrt(x * x + y * y + z * z)
-    if distance > TOUCHING:
-        return distance, s, (x / distance, y / distance, z / distance)
-    return _deepest(p, d, h)
+    d, s, m = to_box(p, q, (body[12], body[13], body[14]))
+    n = (
+        body[3] * m[0] + body[6] * m[1] + body[9] * m[2],
+        body[4] * m[0] + body[7] * m[1] + body[10] * m[2],
+        body[5] * m[0] + body[8] * m[1] + body[11] * m[2],
+    )
+    return d - body[15], s, n
 
 
 @njit(cache=True, nogil=True)
-def _segments(ends, g, obstacles, o):
-    """Square distance of the axes of geom g and of capsule o, and their closest points, in [-1, 1]."""
-    c, u, h = obstacles.centre, obstacles.frame, obstacles.half[o, 2]
-    return segment_segment(
-        ends[g, 2, 0] - c[o, 0],
-        ends[g, 2, 1] - c[o, 1],
-        ends[g, 2, 2] - c[o, 2],
-        0.5 * (ends[g, 1, 0] - ends[g, 0, 0]),
-        0.5 * (ends[g, 1, 1] - ends[g, 0, 1]),
-        0.5 * (ends[g, 1, 2] - ends[g, 0, 2]),
-        h * u[o, 2, 0],
-        h * u[o, 2, 1],
-        h * u[o, 2, 2],
-    )
+def from_geom(ends, g, body):
+    """``from_segment`` of the axis of geom g: its own radius is not taken off."""
+    a = (ends[g, 0, 0], ends[g, 0, 1], ends[g, 0, 2])
+    b = (ends[g, 1, 0], ends[g, 1, 1], ends[g, 1, 2])
+    return from_segment(a, b, body)
 
 
 @njit(cache=True, nogil=True)
-def obstacle_distance(ends, g, obstacles, o):
-    """Distance of the axis of geom g to obstacle o [m]: the geom's own radius is not taken off."""
-    if obstacles.half[o, 0] == 0.0 and obstacles.half[o, 1] == 0.0:
-        d = math.sqrt(_segments(ends, g, obstacles, o)[0])
-    else:
-        d = segment_box(ends, g, obstacles.centre[o], obstacles.frame[o], obstacles.half[o])[0]
-    return d - obstacles.radius[o]
+def near_geoms(ends, around, geoms, body, body_around, near, found):
+    """Those of ``geoms`` whose bounding sphere is nearer than ``near`` [m] to that of a solid.
+
+    Args:
+        ends: Segment ends and centres [m], (g, 3, 3).
+        around: Radii of the geoms' bounding spheres [m], (g,).
+        geoms: Which geoms to look at, (m,).
+        body: The solid.
+        body_around: Radius of its bounding sphere [m].
+        near: [m]
+        found: Out: geoms, (m,).
+
+    Returns:
+        How many.
+    """
+    count = 0
+    for i in range(len(geoms)):
+        g = geoms[i]
+        x, y, z = ends[g, 2, 0] - body[0], ends[g, 2, 1] - body[1], ends[g, 2, 2] - body[2]
+        if math.sqrt(x * x + y * y + z * z) - around[g] - body_around < near:
+            found[count] = g
+            count += 1
+    return count
 
 
 @njit(cache=True, nogil=True)
@@ -375,26 +316,10 @@ def obstacle_gap(tree, ends, g, obstacles, o, near):
     y = ends[g, 2, 1] - obstacles.centre[o, 1]
     z = ends[g, 2, 2] - obstacles.centre[o, 2]
     low = math.sqrt(x * x + y * y + z * z) - tree.around[g] - obstacles.around[o]
-    return low if low >= near else obstacle_distance(ends, g, obstacles, o) - tree.radius[g]
-
-
-@njit(cache=True, nogil=True)
-def obstacle_touch(tree, ends, g, obstacles, o, n, x):
-    """Distance of geom g to obstacle o [m], its gradient by the closest point of the geom's axis, that point."""
-    if obstacles.half[o, 0] == 0.0 and obstacles.half[o, 1] == 0.0:
-        square, s, t = _segments(ends, g, obstacles, o)
-        d = math.sqrt(square)
-        for i in range(3):
-            x[i] = ends[g, 2, i] + 0.5 * s * (ends[g, 1, i] - ends[g, 0, i])
-            y = obstacles.centre[o, i] + t * obstacles.half[o, 2] * obstacles.frame[o, 2, i]
-            n[i] = (x[i] - y) / d if d > TOUCHING else 0.0
-    else:
-        d, s, m = segment_box(ends, g, obstacles.centre[o], obstacles.frame[o], obstacles.half[o])
-        f = obstacles.frame[o]
-        for i in range(3):
-            x[i] = ends[g, 0, i] + s * (ends[g, 1, i] - ends[g, 0, i])
-            n[i] = f[0, i] * m[0] + f[1, i] * m[1] + f[2, i] * m[2]
-    return d - tree.radius[g] - obstacles.radius[o]
+    if low >= near:
+        return low
+    body = solid(obstacles.centre, obstacles.frame, obstacles.half, obstacles.radius, o)
+    return from_geom(ends, g, body)[0] - tree.radius[g]
 
 
 @njit(cache=True, nogil=True)
@@ -403,7 +328,9 @@ def obstacle_row(tree, g, obstacles, o, ends, axis, anchor, row, t):
 
     Scratch ``t`` (3, 3): row 0 the gradient by the closest point, row 1 that point on the geom's axis.
     """
-    d = obstacle_touch(tree, ends, g, obstacles, o, t[0], t[1])
+    d, s, n = from_geom(ends, g, solid(obstacles.centre, obstacles.frame, obstacles.half, obstacles.radius, o))
+    for i in range(3):
+        t[0, i], t[1, i] = n[i], ends[g, 0, i] + s * (ends[g, 1, i] - ends[g, 0, i])
     row[:] = 0.0
     point_row(tree, tree.geom_body[g], t[1], t[0], axis, anchor, 1.0, row)
-    return d
+    return d - tree.radius[g]

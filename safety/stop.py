@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from palmar.safety.geometry import Tree, capsule_gap, pair_bounds, poses
-from palmar.safety.obstacles import OBJECT, PERSON, SLOTS, obstacle_distance
+from palmar.safety.obstacles import OBJECT, PERSON, SLOTS, from_geom, near_geoms, solid
 from palmar.safety.robot import Limits
 
 Array = np.ndarray
@@ -170,14 +170,15 @@ def stop_path(q, v, a, b, dt, path, turn):
     for i in range(n):
         x, s, f, k = q[i], v[i], a[i], 0
         turn[i] = -1
-        a_max, step, low, high = b.a[i], b.j[i] * dt, b.low[i], b.high[i]
+        a_max, j_max, low, high, corner = b.a[i], b.j[i], b.low[i], b.high[i], b.corner[i]
+        step = j_max * dt
         v_max, offset, two_a, up, down = b.v[i], b.offset[i], b.two_a[i], b.up[i], b.down[i]
         if abs(f) > a_max * (1.0 + 1e-9):
             return 0, ACCELERATION
         path[i, 0] = x
         # While the speed is above this the law's answer is full deceleration, without a square root.
         m = math.ceil(a_max / step)
-        full = dt * (m * a_max - 0.5 * step * m * (m - 1.0)) + a_max * dt
+        full, per_tick = dt * (m * a_max - 0.5 * step * m * (m - 1.0)) + a_max * dt, 1.0 / (a_max * dt)
         while True:
             if x < low or x > high:
                 return k, POSITION
@@ -185,12 +186,41 @@ def stop_path(q, v, a, b, dt, path, turn):
                 return k, VELOCITY
             if abs(s) < 1e-13 and abs(f) < 1e-9 or k == LONGEST:
                 break
-            if s > full:
-                f = max(-a_max, f - step)
-            elif s < -full:
-                f = min(a_max, f + step)
+            speed, way = abs(s), 1.0 if s > 0.0 else -1.0
+            if speed > full:
+                f = min(max(-way * a_max, f - step), f + step)
+                run = min(int((speed - full) * per_tick), LONGEST - k) if f == -way * a_max else 0
+                if run > 0:
+                    # The room up to the curve is least at an end of the run or at ``corner``.
+                    if speed > corner > speed - run / per_tick:
+                        t = float(int((speed - corner) * per_tick))
+                        for _ in range(2):
+                            y, u = x + dt * t * (s + 0.5 * dt * t * f), s + dt * t * f
+                            if t <= run and _too_fast(y, u, v_max, offset, two_a, up, down):
+                                return k, VELOCITY
+                            t += 1.0
+                    for t in range(1, run + 1):
+                        path[i, k + t] = x + dt * t * (s + 0.5 * dt * t * f)
+                    x, s, k = x + dt * run * (s + 0.5 * dt * run * f), s + dt * run * f, k + run
+                    continue
             else:
-                f = stop_joint(s, f, a_max, b.j[i], dt)
+                g = landing(speed / dt, step)
+                if g <= a_max and abs(way * g + f) <= step:
+                    # Unclipped it stays: the ramp ends at rest, its positions lie between those of its ends.
+                    while True:
+                        f = -way * g
+                        x += dt * (s + 0.5 * dt * f)
+                        s += dt * f
+                        k += 1
+                        path[i, k] = x
+                        if _too_fast(x, s, v_max, offset, two_a, up, down):
+                            return k, VELOCITY
+                        g -= step
+                        if g <= 0.0 or k == LONGEST:
+                            break
+                    s = 0.0
+                    continue
+                f = min(min(a_max, f + step), max(max(-a_max, f - step), -way * min(a_max, g)))
             x += dt * s + 0.5 * dt * dt * f
             before, s = s, s + dt * f
             k += 1
@@ -214,10 +244,12 @@ class Work(NamedTuple):
     turn: Array
     q: Array
     moved: Array
-    travel: Array
-    """(P,) how far a stop could bring a pair together at most [m]."""
     way: Array
-    """(g,) how far it could move a geom at most [m]."""
+    """(g,) how far a stop could move a geom at most [m]."""
+    fingers: Array
+    """(g,) the same by the joints of the fingers alone."""
+    found: Array
+    """(m,) geoms."""
     live: Array
     """(L, 3) what it is (PAIR, HEIGHT or OBSTACLE), then pair, or geom, or geom and slot."""
     limit: Array
@@ -246,14 +278,15 @@ FAULT = (SELF, TABLE, KEEP_OUT)
 def work_of(tree: Tree) -> Work:
     """Scratch space for a robot."""
     b, n, g, pairs = len(tree.parent), len(tree.joint_body), len(tree.geom_body), len(tree.pairs)
-    most = pairs + len(tree.table) + SLOTS * len(tree.moving)
+    most = pairs + 1 + len(tree.table) + SLOTS * len(tree.moving)
     return Work(
         path=np.zeros((n, LONGEST + 2)),
         turn=np.zeros(n, dtype=np.int64),
         q=np.zeros(n),
         moved=np.zeros(n),
-        travel=np.zeros(pairs),
         way=np.zeros(g),
+        fingers=np.zeros(g),
+        found=np.zeros(len(tree.moving), dtype=np.int64),
         live=np.zeros((most, 3), dtype=np.int64),
         limit=np.zeros(most),
         grow=np.zeros(most),
@@ -286,34 +319,57 @@ def _place(tree, space, w, k, s):
 
 
 @njit(cache=True, nogil=True)
-def _ways(moved, reach, out):
-    """By how much joints that move by ``moved`` (n,) change each clearance at most, into ``out``, reach (n, L)."""
-    out[:] = 0.0
+def _ways(moved, reach, fingers, way, part):
+    """How far joints that move by ``moved`` (n,) move each geom at most, into ``way`` (g,); fingers alone, ``part``."""
+    way[:] = 0.0
+    part[:] = 0.0
     for j in range(len(moved)):
         m = moved[j]
         if m > 0.0:
-            for i in range(len(out)):
-                out[i] += m * reach[j, i]
+            for i in range(len(way)):
+                way[i] += m * reach[j, i]
+            if fingers[j]:
+                for i in range(len(way)):
+                    part[i] += m * reach[j, i]
+
+
+@njit(cache=True, nogil=True)
+def _pair_travel(above, body, reach, moved, a, b, out):
+    """How far joints that move by ``moved`` bring geoms a and b together at most; reach of each into ``out`` (n,)."""
+    total, ba, bb = 0.0, body[a], body[b]
+    for j in range(len(moved)):
+        out[j] = 0.0
+        if above[ba, j] != above[bb, j]:  # a joint above both moves them as one
+            out[j] = reach[j, a] if above[ba, j] else reach[j, b]
+            total += moved[j] * out[j]
+    return total
 
 
 @njit(cache=True, nogil=True)
 def _first_pairs(tree, limit, w):
-    """Live pairs of the first tick: failure code and how many."""
-    pairs, radius, ends, travel, low = tree.pairs, tree.radius, w.ends, w.travel, w.value[SAMPLES - 1]
-    live, value, reach, count = w.live, w.value, w.reach, 0
-    _ways(w.moved, tree.pair_reach, travel)
-    pair_bounds(pairs, tree.spheres, ends, low)
+    """Live pairs of the first tick: failure code and how many.
+
+    First a bound that takes the ways of both geoms for the pair's; for two of the hand, without the arm's part.
+    """
+    pairs, spheres, radius, near, ends, way, fingers = (
+        tree.pairs, tree.spheres, tree.radius, tree.pair_near, w.ends, w.way, w.fingers
+    )  # fmt: skip
+    above, body, reach, moved, live, value, count = tree.above, tree.geom_body, tree.reach, w.moved, w.live, w.value, 0
+    low = w.value[SAMPLES - 1]
+    pair_bounds(pairs, spheres, ends, low)
     for i in range(len(pairs)):
-        if low[i] >= limit + travel[i]:
+        a, b = pairs[i, 0], pairs[i, 1]
+        if low[i] >= limit + (fingers[a] + fingers[b] if near[i] < 1.0 else way[a] + way[b]):
             continue
-        d = capsule_gap(ends, radius, pairs[i, 0], pairs[i, 1])
+        travel = _pair_travel(above, body, reach, moved, a, b, w.reach[count])
+        if low[i] >= limit + travel:
+            continue
+        d = capsule_gap(ends, radius, a, b)
         if d < limit:
             return SELF, 0
-        if d - travel[i] < limit:
+        if d - travel < limit:
             live[count, 0], live[count, 1] = PAIR, i
             value[0, count], w.limit[count], w.grow[count] = d - limit, limit, 0.0
-            for j in range(reach.shape[1]):
-                reach[count, j] = tree.pair_reach[j, i]
             count += 1
     return OK, count
 
@@ -342,23 +398,23 @@ def _first_obstacles(tree, obstacles, w, seconds, count):
 
     A person counts only where the robot moves, that is where the stop takes ``seconds`` > 0.
     """
-    ends, radius, live, reach = w.ends, tree.radius, w.live, w.reach
+    ends, radius, live, reach, moving = w.ends, tree.radius, w.live, w.reach, tree.moving
+    furthest = 0.0
+    for i in range(len(moving)):
+        furthest = max(furthest, w.way[moving[i]])
     for o in range(obstacles.count):
         kind, limit, grow = obstacles.kind[o], obstacles.limit[o], obstacles.grow[o]
         if kind == OBJECT or limit == -np.inf or kind == PERSON and seconds == 0.0:
             continue
         limit += grow * obstacles.reaction
-        x, y, z = obstacles.centre[o, 0], obstacles.centre[o, 1], obstacles.centre[o, 2]
-        for i in range(len(tree.moving)):
-            g = tree.moving[i]
-            far = limit + w.way[g] + grow * seconds
-            u, v, t = ends[g, 2, 0] - x, ends[g, 2, 1] - y, ends[g, 2, 2] - z
-            if math.sqrt(u * u + v * v + t * t) >= far + tree.around[g] + obstacles.around[o]:
-                continue
-            d = obstacle_distance(ends, g, obstacles, o) - radius[g]
+        body = solid(obstacles.centre, obstacles.frame, obstacles.half, obstacles.radius, o)
+        far = limit + furthest + grow * seconds
+        for i in range(near_geoms(ends, tree.around, moving, body, obstacles.around[o], far, w.found)):
+            g = w.found[i]
+            d = from_geom(ends, g, body)[0] - radius[g]
             if d < limit:
                 return SEPARATION if kind == PERSON else KEEP_OUT, 0
-            if d < far:
+            if d < limit + w.way[g] + grow * seconds:
                 live[count, 0], live[count, 1], live[count, 2] = OBSTACLE, g, o
                 w.value[0, count], w.limit[count], w.grow[count] = d - limit, limit, grow
                 for j in range(reach.shape[1]):
@@ -376,10 +432,10 @@ def _first(tree, space, obstacles, w, seconds):
     """
     if not _place(tree, space, w, 0, 0):
         return WORKSPACE, 0, False
+    _ways(w.moved, tree.reach, tree.fingers, w.way, w.fingers)
     code, count = _first_pairs(tree, space.self_limit, w)
     if code != OK:
         return code, 0, False
-    _ways(w.moved, tree.reach, w.way)
     code, count = _first_heights(tree, space.table_limit, w, count)
     if code != OK:
         return code, 0, False
@@ -409,7 +465,8 @@ def _sample(tree, space, obstacles, w, k, s, count, dt):
             g = live[i, 1]
             d = min(ends[g, 0, 2], ends[g, 1, 2]) - radius[g]
         else:
-            d = obstacle_distance(ends, live[i, 1], obstacles, live[i, 2]) - radius[live[i, 1]]
+            body = solid(obstacles.centre, obstacles.frame, obstacles.half, obstacles.radius, live[i, 2])
+            d = from_geom(ends, live[i, 1], body)[0] - radius[live[i, 1]]
         value[s, i] = d - w.limit[i] - w.grow[i] * (k * dt)
         if value[s, i] < 0.0:
             return SEPARATION if w.grow[i] > 0.0 else FAULT[live[i, 0]]

@@ -86,6 +86,35 @@ def test_the_published_curve_alone_would_overrun_the_end(robot):
     assert worst > 0.1
 
 
+def test_the_path_of_a_stop_is_the_law_tick_by_tick_and_so_are_its_failures(robot):
+    """Runs of full deceleration and the last ramp are followed at once; nothing may be lost by that."""
+    b, n, rng = stop.bounds_of(robot.limits, 0.0), robot.n, np.random.default_rng(2)
+    path, turn = np.zeros((n, stop.LONGEST + 2)), np.zeros(n, dtype=np.int64)
+    seen = {stop.OK: 0, stop.POSITION: 0, stop.VELOCITY: 0}
+    for _ in range(400):
+        i, side = rng.integers(n), rng.choice([-1.0, 1.0])
+        q, v, a = robot.home.copy(), np.zeros(n), np.zeros(n)
+        q[i] = rng.uniform(robot.limits.q_min[i], robot.limits.q_max[i])
+        end = b.up[i] - q[i] if side > 0 else q[i] - b.down[i]
+        # About as fast as the curve allows there, where it is steep as where it is not.
+        edge = np.sqrt(b.two_a[i] * max(0.0, end)) - b.offset[i] if b.two_a[i] < np.inf else b.v[i]
+        v[i] = side * max(0.0, min(edge, b.v[i])) * rng.uniform(0.9, 1.01)
+        a[i] = rng.uniform(-1, 1) * b.a[i]
+        last, code = stop.stop_path(q, v, a, b, DT, path, turn)
+        rows = follow(v[i], a[i], b.a[i], b.j[i])
+        x = q[i] + rows[:, 0]
+        out = (x < b.low[i]) | (x > b.high[i])
+        room = np.where(rows[:, 1] > 0, b.up[i] - x, x - b.down[i])
+        slow = (rows[:, 1] == 0) | ((np.abs(rows[:, 1]) + b.offset[i]) ** 2 <= np.minimum(b.two_a[i], 1e9) * room)
+        fast = (np.abs(rows[:, 1]) > b.v[i]) | (~slow if b.two_a[i] < np.inf else False)
+        assert (code == stop.OK) == (not np.any(out | fast))
+        seen[code] += 1
+        if code == stop.OK:
+            np.testing.assert_allclose(path[i, : len(x)], x, atol=1e-12)
+            assert abs(last - (len(x) - 1)) <= 1, "the last tick may be one of rounding"
+    assert min(seen[stop.OK], seen[stop.VELOCITY]) > 50, seen
+
+
 @pytest.fixture(scope="module")
 def proof(robot):
     kin = Kinematics.from_model(robot)
