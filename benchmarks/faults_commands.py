@@ -235,7 +235,8 @@ def _failing(code: int) -> Callable[[Rig], None]:
         if rig.k == fault.begin:
             rig.memory["solve"] = rig.filter.qp.solve
             wild = np.full(rig.robot.n, np.nan if code == 5 else 1e6)
-            rig.filter.qp.solve = lambda *a, **k: (code, wild)  # type: ignore[method-assign]
+            solve = rig.filter.qp.solve
+            rig.filter.qp.solve = lambda *a, **k: (code, wild, *solve(*a, **k)[2:])  # type: ignore[method-assign]
         if rig.k == fault.end - 1:
             rig.filter.qp.solve = rig.memory["solve"]  # type: ignore[method-assign]
 
