@@ -15,7 +15,7 @@ from palmar.safety.geometry import Kinematics
 from palmar.safety.intention import intend, step
 from palmar.safety.ledger import LEFT
 from palmar.safety.stop import bounds_of, stop_law
-from palmar.safety.tank import ARM, HAND, Tank, TankConfig, servo_of
+from palmar.safety.tank import ARM, HAND, Tank, servo_of
 from palmar.safety.types import Chunk, ConfigError, People
 from palmar.sim import robots, scene
 from palmar.sim.interface import RobotState
@@ -113,6 +113,7 @@ class Trial:
         self.tank.start(-1, self.u, self.u, w.readings[0][4])
         self.start = w.energy()
         self.excess, self.gained, self.lowest = -np.inf, -np.inf, np.full(2, np.inf)
+        self.highest = np.full(2, -np.inf)
         self.full = sum(c.initial for c in configs)
         for i in range(round(seconds / DT)):
             self.tick(i, metered)
@@ -126,7 +127,7 @@ class Trial:
         levels = self.tank.meter(i * DT, seen, self.v, self.a, wanted if metered else None)
         gained = w.energy() - self.start - w.work
         self.gained, self.excess = max(self.gained, gained), max(self.excess, gained + levels.sum() - self.full)
-        self.lowest = np.minimum(self.lowest, levels)
+        self.lowest, self.highest = np.minimum(self.lowest, levels), np.maximum(self.highest, levels)
         x, stopping = np.empty(N), np.empty(N)
         intend(self.u, self.v, self.a, self.target, np.zeros(N), BOUNDS, DT, x)
         if self.enforce:
@@ -256,7 +257,23 @@ def test_a_tank_that_cannot_be_is_refused(change):
         replace(ARM, **change)
 
 
-def test_levels_are_the_least_of_all_charges():
+def test_a_rise_of_stiffness_is_charged_before_any_reading_shows_it_and_a_fall_is_not_credited():
     tank = Tank(KIN, BOUNDS, servo_of(KIN), arm=ROBOT.n_arm, dt=DT)
-    assert TankConfig(1.0, 1.0).floor == 0.0
-    np.testing.assert_array_equal(tank.book.level[:, LEFT], [ARM.initial, HAND.initial])
+    home, zero = ROBOT.home, np.zeros(N)
+    soft, stiff, e = arm_and_hand(100.0, 1.0), arm_and_hand(400.0, 3.0), 0.02
+    tank.start(0, home, home, zero)
+    reading = DT, 1, home, zero, zero
+    tank.sent(0.0, home + e, soft)
+    before = tank.meter(DT, reading, zero, zero).copy()
+    tank.sent(3 * DT, home + e, stiff)
+    after = tank.meter(2 * DT, reading, zero, zero).copy()
+    assert after[0] <= before[0] - 7 * 0.5 * 300.0 * e * e
+    tank.sent(4 * DT, home + e, soft)
+    np.testing.assert_allclose(tank.meter(3 * DT, reading, zero, zero), after, atol=0.05)
+
+
+def test_no_tank_is_filled_above_its_capacity_by_pushes():
+    tanks = replace(ARM, capacity=30.0, initial=10.0), replace(HAND, capacity=2.0, initial=1.0)
+    trials = [Trial(seed, impedance=True, configs=tanks, seconds=1.5) for seed in range(2)]
+    assert all(np.all(t.highest <= [30.0, 2.0]) for t in trials)
+    assert max(t.highest[0] for t in trials) > 28.0
