@@ -141,12 +141,20 @@ class Watchdog:
         """Begin in HOLD, waiting for a chunk.
 
         Raises:
+            CommandRefused: See ``check_start``.
+        """
+        self.check_start(now)
+        self.state, self.reason = State.HOLD, "no_chunk"
+        self._tick, self._reading, self._fresh, self._bad = -math.inf, seq, now, 0
+
+    def check_start(self, now: float) -> None:
+        """Change nothing.
+
+        Raises:
             CommandRefused: If the emergency stop is pressed or was a moment ago.
         """
         if self.pressed or now - self._released < self.config.released:
             raise CommandRefused(f"start refused: {self.refusal() or 'the emergency stop was pressed a moment ago'}")
-        self.state, self.reason = State.HOLD, "no_chunk"
-        self._tick, self._reading, self._fresh, self._bad = -math.inf, seq, now, 0
 
     def late(self, now: float) -> bool:
         """Note a tick; whether a period was missed before it."""
