@@ -135,9 +135,8 @@ class NaiveQP:
     def _needed(self, h: float, dh: float) -> float:
         """Second derivative that the barrier asks for at distance h and its rate dh [m/s2]."""
         bar = self.bar
-        w = math.sqrt(2.0 * bar.brake * h + bar.soft**2) - bar.soft if h > 0.0 else bar.brake / bar.soft * h
-        slope = bar.brake / (max(w, 0.0) + bar.soft)
-        return -bar.rate * (dh + w) - slope * dh
+        w = math.sqrt(2.0 * bar.brake * max(h, 0.0) + bar.soft**2) - bar.soft
+        return -bar.rate * (dh + w) - bar.brake / (w + bar.soft) * dh
 
     def _jacobian(self, point: Array, body: int) -> Array:
         """Jacobian of a point fixed to a body, (3, n)."""
