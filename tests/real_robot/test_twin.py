@@ -1,3 +1,4 @@
+import logging
 import os
 import time
 from pathlib import Path
@@ -11,7 +12,10 @@ from palmar.real_robot import shared
 from palmar.real_robot.config import TwinConfig
 from palmar.real_robot.drivers.twin import DriverError, TwinRobot
 from palmar.real_robot.layout import LAYOUTS
+from palmar.real_robot.recorder import Recorder
 from palmar.real_robot.twin import DT, FAULT, Twin, open_memory
+from palmar.rollouts.read import read
+from palmar.rollouts.replay import replay_mujoco
 from palmar.safety.types import Command, ConfigError
 
 
@@ -78,6 +82,28 @@ def test_stiffness_and_damping_act_and_are_recorded_so_that_the_physics_repeats_
                 assert np.array_equal(data.qpos, r["qpos"]) and np.array_equal(data.qvel, r["qvel"])
         ends.append(data.qpos[:2].copy())
     assert np.abs(ends[0] - ends[1]).max() > 1e-3
+
+
+def test_a_recorded_run_with_changing_stiffness_replays_bit_by_bit(world, tmp_path):
+    run, _, memory, twin, driver = world
+    recorder, rng, changes, gains = None, np.random.default_rng(2), [], (None, None)
+    for k in range(300):
+        if 40 <= k < 200 and k % 20 == 0:
+            gains = twin.servo * rng.uniform(0.2, 1.0, (2, 1))
+            changes.append(k)
+        gains = (None, None) if k == 200 else gains
+        driver.write(Command(toy.HOME + 0.2, k, 0.0, stiffness=gains[0], damping=gains[1]))
+        twin.step(time.monotonic())
+        if k % 100 == 50:
+            recorder = recorder or Recorder(run, memory, tmp_path / "soft.mcap", logging.getLogger("test"))
+            recorder.drain()
+    assert recorder is not None
+    recorder.finish()
+    found = read(tmp_path / "soft.mcap")
+    assert found.servos.step.tolist() == [*changes, 200]
+    assert np.array_equal(found.servos.stiffness[-1], twin.servo[0])
+    result = replay_mujoco(found)
+    assert result.bit_equal and result.compared >= 29
 
 
 @pytest.mark.parametrize("gains", [([np.nan, 1.0], [1.0, 1.0]), ([-1.0, 1.0], [1.0, 1.0]), ([1.0, 1.0], [99.0, 1.0])])
