@@ -348,9 +348,15 @@ class PoseGeometry:
     """Clearances from recorded world poses, for training.  Made by ``Kinematics.batch``."""
 
     half: Array
+    """(c,) half length of each column's segment [m]."""
     radius: Array
+    """(c,) [m]"""
     pairs: Array
+    """(P, 2) columns."""
     table: Array
+    """(k,) columns that must stay above the table."""
+    moving: Array
+    """(m,) columns that a joint moves."""
 
     def clearances(self, geom_xpos: Array, geom_xmat: Array) -> tuple[Array, Array]:
         """Smallest self clearance, clamped to FAR, and smallest table clearance [m].
@@ -456,7 +462,7 @@ class Kinematics:
         half, radius = np.zeros(len(columns)), np.zeros(len(columns))
         half[at] = 0.5 * np.linalg.norm(self.tree.ends[:, 1] - self.tree.ends[:, 0], axis=-1)
         radius[at] = self.tree.radius
-        return PoseGeometry(half, radius, at[self.tree.pairs].reshape(-1, 2), at[self.tree.table])
+        return PoseGeometry(half, radius, at[self.tree.pairs].reshape(-1, 2), at[self.tree.table], at[self.tree.moving])
 
 
 def _ids(model: mujoco.MjModel, kind: mujoco.mjtObj, names: Sequence[str]) -> list[int]:

@@ -11,8 +11,20 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from palmar.safety.geometry import Tree, poses, smallest_pair
-from palmar.safety.obstacles import EVERYWHERE, KEEP_OUT, OBJECT, PERSON, SLOTS, from_geom, near_geoms, solid
+from palmar.safety.geometry import Kinematics, PoseGeometry, Tree, poses, smallest_pair
+from palmar.safety.obstacles import (
+    EVERYWHERE,
+    KEEP_OUT,
+    OBJECT,
+    PERSON,
+    SLOTS,
+    Obstacles,
+    from_geom,
+    from_segment,
+    near_geoms,
+    solid,
+)
+from palmar.safety.types import ConfigError
 
 Array = np.ndarray
 
@@ -153,3 +165,53 @@ def measure_space(tree, obstacles, q, v, s, out):
         out[k] = np.inf
     if obstacles.count > 0:
         _around(tree.moving, tree.hand, tree.geom_body, tree.radius, tree.around, obstacles, s, out)
+
+
+@njit(cache=True, nogil=True)
+def _pose_regions(xpos, xmat, half, radius, geoms, obstacles, out):
+    for o in range(obstacles.fixed):
+        body = solid(obstacles.centre, obstacles.frame, obstacles.half, obstacles.radius, o)
+        for w in range(len(xpos)):
+            best = np.inf
+            for i in range(len(geoms)):
+                g = geoms[i]
+                x, y, z = xpos[w, g, 0], xpos[w, g, 1], xpos[w, g, 2]
+                away = math.sqrt((x - body[0]) ** 2 + (y - body[1]) ** 2 + (z - body[2]) ** 2)
+                if away - obstacles.around[o] - half[g] - radius[g] >= best:
+                    continue
+                u, v, t = half[g] * xmat[w, g, 2], half[g] * xmat[w, g, 5], half[g] * xmat[w, g, 8]
+                d = from_segment((x - u, y - v, z - t), (x + u, y + v, z + t), body)[0] - radius[g]
+                best = min(best, d)
+            out[w, o] = best
+
+
+def pose_regions(geometry: PoseGeometry, obstacles: Obstacles, geom_xpos: Array, geom_xmat: Array) -> Array:
+    """Distance to each keep-out region [m], (*B, R), from recorded world poses, for training.
+
+    Args:
+        geometry: Made by ``Kinematics.batch``.
+        obstacles: Made by ``keep_outs``.
+        geom_xpos: World positions of the columns' geoms [m], (*B, c, 3).
+        geom_xmat: World rotations, row-major, (*B, c, 9).
+
+    Raises:
+        ConfigError: If the shapes do not fit the columns or each other.
+    """
+    lead, c = geom_xpos.shape[:-2], len(geometry.half)
+    if geom_xpos.shape[-2:] != (c, 3) or geom_xmat.shape != (*lead, c, 9):
+        raise ConfigError(f"geom_xpos {geom_xpos.shape}, geom_xmat {geom_xmat.shape}; need (*B, {c}, 3), (*B, {c}, 9)")
+    x = np.ascontiguousarray(geom_xpos).reshape(-1, c, 3)
+    out = np.empty((len(x), obstacles.fixed))
+    m = np.ascontiguousarray(geom_xmat).reshape(-1, c, 9)
+    _pose_regions(x, m, geometry.half, geometry.radius, geometry.moving, obstacles, out)
+    return out.reshape(*lead, obstacles.fixed)
+
+
+def joint_regions(kinematics: Kinematics, obstacles: Obstacles, q: Array) -> Array:
+    """Distance to each keep-out region [m], (*B, R), at joint positions q (*B, n)."""
+    v, out = np.zeros(q.shape[-1]), answer_of()
+    s, rows = sight_of(kinematics.tree), np.empty((q[..., 0].size, obstacles.fixed))
+    for k, row in enumerate(q.reshape(-1, q.shape[-1])):
+        measure_space(kinematics.tree, obstacles, np.ascontiguousarray(row), v, s, out)
+        rows[k] = out[REGIONS : REGIONS + obstacles.fixed]
+    return rows.reshape(*q.shape[:-1], obstacles.fixed)

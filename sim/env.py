@@ -13,10 +13,12 @@ import numpy as np
 from palmar.safety import tracking
 from palmar.safety.constraints import ConstraintSet
 from palmar.safety.geometry import FAR, Kinematics, PoseGeometry
+from palmar.safety.obstacles import keep_outs
 from palmar.safety.robot import RobotModel
+from palmar.safety.sight import joint_regions, pose_regions
 from palmar.safety.types import CommandRefused, Measurement
 from palmar.sim import scene
-from palmar.sim.engines.mujoco_cpu import Clearance, MujocoEngine
+from palmar.sim.engines.mujoco_cpu import Clearance, MujocoEngine, Regions
 from palmar.sim.interface import Step
 from palmar.sim.latency import Tracker
 
@@ -57,6 +59,8 @@ class VectorEnv:
         self.engine = MujocoEngine(
             model, robot, objects=tuple(b.name for b in task.blocks), nworld=num_envs, nthread=nthread,
             clearance=clearance if constraints is not None else None,
+            regions=regions_routine(robot, model, constraints) if constraints is not None else None,
+            supply=frozenset(c.margin for c in constraints.constraints) if constraints is not None else frozenset(),
         )  # fmt: skip
         self.io = task.io(robot, num_envs, nthread=nthread)
         self.obs_dim, self.action_dim, self.max_steps = (
@@ -214,6 +218,20 @@ def clearance_routine(robot: RobotModel, model: mujoco.MjModel) -> Clearance:
         return np.minimum(own, FAR), table
 
     return from_joints
+
+
+def regions_routine(robot: RobotModel, model: mujoco.MjModel, constraints: ConstraintSet) -> Regions | None:
+    """The filter's distances to the keep-out regions of a constraint file; None where it has none."""
+    rows = tuple(c.name for c in constraints.constraints if c.margin == "keep_out")
+    if not rows:
+        return None
+    obstacles = keep_outs(constraints.select(rows), 0.0)
+    kinematics = Kinematics.from_model(robot)
+    columns = [model.geom(g).name for g in range(model.ngeom)]
+    if not all(g in columns for g in kinematics.geoms):
+        return lambda q, xpos, xmat: joint_regions(kinematics, obstacles, q)
+    geometry = kinematics.batch(columns)
+    return lambda q, xpos, xmat: pose_regions(geometry, obstacles, xpos, xmat.reshape(*xmat.shape[:-2], -1, 9))
 
 
 def _from_poses(geometry: PoseGeometry, pool: Executor, q: Array, xpos: Array, xmat: Array) -> tuple[Array, Array]:

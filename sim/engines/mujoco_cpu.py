@@ -20,11 +20,15 @@ from palmar.safety.types import CONTACT_PAIRS, Measurement
 Array = np.ndarray
 POSES, FORCES = ("xpos", "geom_xpos", "geom_xmat"), ("sensordata", "actuator_force")
 """Fields of MjData that belong to the state before a step, and those that belong to the step."""
+TORQUE_RATE, PEOPLE = "joint_torque_rate", "speed_separation"
+"""Margins whose fields the engine fills on demand.  No task has people: nobody is near, so nothing comes nearer."""
 Clearance = Callable[[Array, Array, Array], tuple[Array, Array]]
 """Joint positions (*B, n), geom positions (*B, g, 3) and matrices (*B, g, 9) to self and table clearance [m], (*B,)."""
+Regions = Callable[[Array, Array, Array], Array]
+"""The same to the distance to each keep-out region [m], (*B, R)."""
 
-Geometry = tuple[Array, Array, Array]
-"""Self clearance, table clearance and palm position: (*B,), (*B,), (*B, 3) [m]."""
+Geometry = tuple[Array, Array, Array, Array | None]
+"""Self clearance, table clearance, palm position, distances to regions: (*B,), (*B,), (*B, 3), (*B, R) [m]."""
 
 
 class MujocoEngine:
@@ -37,6 +41,8 @@ class MujocoEngine:
         nworld: B.
         nthread: MuJoCo threads; results are bit-identical at any number.
         clearance: The routine shared with the filter; None leaves clearances at +inf (costs off).
+        regions: The same for keep-out regions; None where no constraint speaks of any.
+        supply: Which of the measurement's optional fields TORQUE_RATE and PEOPLE to fill.
     """
 
     def __init__(
@@ -48,10 +54,12 @@ class MujocoEngine:
         nworld: int,
         nthread: int = 0,
         clearance: Clearance | None = None,
+        regions: Regions | None = None,
+        supply: frozenset[str] = frozenset(),
     ):
         self.model, self.robot, self.nworld, self.dt = model, robot, nworld, float(model.opt.timestep)
         self.batch = Batch(model, nsim=nworld, nthread=nthread)
-        self._clearance = clearance
+        self._clearance, self._regions, self._supply = clearance, regions, supply
         self._qadr = np.array([model.joint(j).qposadr[0] for j in robot.joints])
         self._vadr = np.array([model.joint(j).dofadr[0] for j in robot.joints])
         self._act = np.array([model.actuator(j).id for j in robot.joints])
@@ -63,6 +71,7 @@ class MujocoEngine:
             self.batch.bind(name)
         n = robot.n
         self._sent = [np.zeros((nworld, n)) for _ in range(4)]
+        self._tau = np.zeros((nworld, n))
 
     def reset(self, ids: Array, qpos: Array, qvel: Array) -> None:
         """Put worlds ``ids`` (k,) into a state with standing commands at its joint positions."""
@@ -76,6 +85,7 @@ class MujocoEngine:
         for derivative in self._sent[1:]:
             derivative[ids] = 0.0
         self.batch.forward(ids)
+        self._tau[ids] = self.batch.bind("actuator_force")[ids][:, self._act]
 
     @property
     def q(self) -> Array:
@@ -98,8 +108,11 @@ class MujocoEngine:
         geometry = None
         if self._clearance:
             own, table = self._clearance(self.q, now["geom_xpos"], now["geom_xmat"])
-            geometry = own, table, now["xpos"][:, self._palm].copy()
-        return self._measurement(self.batch.time.copy(), now, self._sent, geometry)
+            regions = self._regions(self.q, now["geom_xpos"], now["geom_xmat"]) if self._regions else None
+            geometry = own, table, now["xpos"][:, self._palm].copy(), regions
+        return self._measurement(
+            self.batch.time.copy(), now, self._sent, geometry, np.zeros((self.nworld, self.robot.n))
+        )
 
     def advance(self, u: Array, ud: Array, udd: Array, uddd: Array) -> Measurement:
         """Send commands at S physics steps, (S, B, n) each; the S measurements after them, (S, B, ...)."""
@@ -112,7 +125,11 @@ class MujocoEngine:
         self._sent = [u[-1], ud[-1], udd[-1], uddd[-1]]
         of = {k: np.swapaxes(out[k], 0, 1) for k in ("qpos", "qvel", *FORCES)}
         t = start + self.dt * np.arange(1, steps + 1)[:, None]
-        return self._measurement(t, of, (u, ud, udd, uddd), self._interval_geometry(out) if self._clearance else None)
+        tau = of["actuator_force"][..., self._act]
+        rate = np.diff(tau, axis=0, prepend=self._tau[None]) / self.dt if TORQUE_RATE in self._supply else None
+        self._tau = tau[-1].copy()
+        geometry = self._interval_geometry(out) if self._clearance else None
+        return self._measurement(t, of, (u, ud, udd, uddd), geometry, rate)
 
     def _interval_geometry(self, out: Mapping[Any, Array]) -> Geometry:
         """Clearances and palm after each step: poses recorded by the next one, the last by one more pass."""
@@ -123,19 +140,30 @@ class MujocoEngine:
         last = self._clearance(q[:, -1], self.batch.geom_xpos, self.batch.geom_xmat)
         own, table = (np.concatenate([a.T, b[None]]) for a, b in zip(later, last, strict=True))
         palm = np.concatenate([out["xpos"][:, 1:, self._palm].swapaxes(0, 1), self.batch.xpos[None, :, self._palm]])
-        return own, table, palm
+        regions = None
+        if self._regions:
+            before = self._regions(q[:, :-1], out["geom_xpos"][:, 1:], out["geom_xmat"][:, 1:])
+            after = self._regions(q[:, -1], self.batch.geom_xpos, self.batch.geom_xmat)
+            regions = np.concatenate([before.swapaxes(0, 1), after[None]])
+        return own, table, palm, regions
 
     def _object_poses(self, qpos: Array) -> tuple[Array, Array]:
         i = self._obj[:, None]
         return qpos[..., i + np.arange(3)], qpos[..., i + np.arange(3, 7)]
 
     def _measurement(
-        self, t: Array, of: Mapping[str, Array], sent: Sequence[Array], geometry: Geometry | None
+        self,
+        t: Array,
+        of: Mapping[str, Array],
+        sent: Sequence[Array],
+        geometry: Geometry | None,
+        torque_rate: Array | None,
     ) -> Measurement:
         """Fill a measurement from fields of MjData with leading dimensions like t."""
         position, quaternion = self._object_poses(of["qpos"])
         far = np.full(t.shape, np.inf)
-        own, table, palm = geometry or (far, far, np.full((*t.shape, 3), np.nan))
+        own, table, palm, regions = geometry or (far, far, np.full((*t.shape, 3), np.nan), None)
+        people = PEOPLE in self._supply
         force = of["sensordata"][..., self._force[:, None] + np.arange(3)]
         return Measurement(
             t=t,
@@ -152,4 +180,8 @@ class MujocoEngine:
             contact_force=np.linalg.norm(force, axis=-1),
             object_position=position,
             object_quaternion=quaternion,
+            tau_rate=torque_rate if TORQUE_RATE in self._supply else None,
+            clearance_keep_out=regions,
+            clearance_person=far if people else None,
+            approach_person=np.zeros(t.shape) if people else None,
         )
