@@ -78,9 +78,8 @@ class LookAhead:
     def advance(self, player: ChunkPlayer, u: Array, ud: Array, udd: Array, now: float) -> tuple[float, str] | None:
         """Roll on, before the tick at ``now`` reads the reference; the first violation, if it is known.
 
-        Begins anew by itself for a new chunk, a slipped clock, a passed violation, and a command that has left the
-        rolled one by more than FOLLOWED.  After a smaller edit
-        the caller says ``edited``.
+        Begins anew by itself for a new chunk, a slipped clock, a passed violation, and a command that has
+        left the rolled one by more than FOLLOWED.  After a smaller edit the caller says ``edited``.
 
         Args:
             player: Holds the pending chunk; only read.
@@ -92,10 +91,9 @@ class LookAhead:
         if self._plan != player.plan or self._off(u, now):
             self._plan = player.plan
             self.restart(u, ud, udd, now)
-        if self.foreseen is None:
-            room = self._passed + AHEAD - self._rolled
-            end = player.received + player.config.timeout
-            before = self._rolled
+        room, before = self._passed + AHEAD - self._rolled, self._rolled
+        end = player.received + player.config.timeout  # what comes after is not followed
+        if self.foreseen is None and self._begin + before * self.dt <= end:
             self._rolled, bits = roll(
                 self.tree,
                 self.bounds,

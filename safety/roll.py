@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from palmar.safety import stop
 from palmar.safety.chunks import follow
 from palmar.safety.constraints import ConstraintSet
 from palmar.safety.geometry import Tree, capsule_gap, poses
@@ -121,7 +122,7 @@ def limit_of(constraints: ConstraintSet) -> Limit:
 
 def work_of(tree: Tree, regions: int) -> Work:
     """Space for a robot and so many keep-out regions."""
-    n, b, g = len(tree.joint_body), len(tree.parent), len(tree.geom_body)
+    n, b = len(tree.joint_body), len(tree.parent)
     return Work(
         u=np.zeros(n),
         v=np.zeros(n),
@@ -140,7 +141,7 @@ def work_of(tree: Tree, regions: int) -> Work:
         rotation=np.zeros((b, 3, 3)),
         axis=np.zeros((n, 3)),
         anchor=np.zeros((n, 3)),
-        ends=np.zeros((g, 3, 3)),
+        ends=np.zeros_like(stop.work_of(tree).ends),
     )
 
 
