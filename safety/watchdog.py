@@ -159,7 +159,7 @@ class Watchdog:
     def late(self, now: float) -> bool:
         """Note a tick; whether a period was missed before it."""
         gap, self._tick = now - self._tick, now
-        return self._tick > -math.inf and self.config.missed_periods * self.dt < gap < math.inf
+        return self._tick > -math.inf and self.config.missed_periods * self.dt + 1e-9 < gap < math.inf
 
     def reading(self, seq: int, finite: bool, now: float) -> Event | None:
         """Note a reading of the robot; the event it makes."""
