@@ -21,6 +21,7 @@ import numpy as np
 from palmar.safety.chunks import ChunkConfig
 from palmar.safety.constraints import ConstraintSet, load
 from palmar.safety.filter import Filter, FilterConfig
+from palmar.safety.hulls import shipped_detail
 from palmar.safety.robot import RobotModel
 from palmar.safety.types import Chunk, CommandRefused, State
 from palmar.sim.robots import load_robot
@@ -206,7 +207,8 @@ def start(filter_: Filter, robot: RobotModel, rng: np.random.Generator) -> Array
 
 def make_filter(robot: RobotModel, constraints: ConstraintSet) -> Filter:
     """A filter that lets any jump of the reference through its chunk check, so that the QP has to stop it."""
-    return Filter(robot, constraints, FilterConfig(chunks=ChunkConfig(jump=10.0)))
+    config = FilterConfig(chunks=ChunkConfig(jump=10.0), detail=shipped_detail(robot))
+    return Filter(robot, constraints, config)
 
 
 def _load() -> tuple[RobotModel, ConstraintSet]:

@@ -21,8 +21,9 @@ from palmar.benchmarks.filter import DT, Adversary, Reading, start
 from palmar.safety.chunks import ChunkConfig
 from palmar.safety.constraints import ConstraintSet, load
 from palmar.safety.filter import Filter, FilterConfig
-from palmar.safety.qp import Slots
+from palmar.safety.hulls import shipped_detail
 from palmar.safety.robot import RobotModel
+from palmar.safety.rows import Slots
 from palmar.safety.types import CommandRefused, State
 from palmar.sim.robots import load_robot
 
@@ -44,7 +45,7 @@ def slots(robot: RobotModel, constraints: int) -> Slots:
 
 def forced(robot: RobotModel, held: ConstraintSet, constraints: int | None) -> Filter:
     """A filter that times its layers, with ``constraints`` in its QP; None for the rows as they come."""
-    config = FilterConfig(chunks=ChunkConfig(jump=10.0), timing=True)
+    config = FilterConfig(chunks=ChunkConfig(jump=10.0), detail=shipped_detail(robot), timing=True)
     if constraints is not None:
         config = replace(config, slots=slots(robot, constraints), barrier=replace(config.barrier, reach=FORCED))
     return Filter(robot, held, config)

@@ -8,7 +8,6 @@ sends the stop law's command instead of the QP's.  An *intervention* is a tick w
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 from collections.abc import Callable
 from importlib.resources import files
@@ -19,7 +18,10 @@ import numpy as np
 
 from palmar.benchmarks.checkpoint import run_jobs
 from palmar.benchmarks.filter import DT, Reading
-from palmar.safety.filter import Filter
+from palmar.benchmarks.provenance import meaning
+from palmar.safety.constraints import load
+from palmar.safety.filter import Filter, FilterConfig
+from palmar.safety.hulls import shipped_detail
 from palmar.safety.robot import RobotModel
 from palmar.safety.types import Chunk, Measurement, State
 
@@ -34,7 +36,6 @@ Q_NOISE, QD_NOISE = 2e-5, 2e-3
 def record(seed: int) -> tuple[RobotModel, Array, Array, Measurement, Array]:
     """Targets (T, B, n), start poses (B, n), samples (T, S, B, ...) and whether an episode was safe, (B,)."""
     from palmar.policies.bundle import BundlePolicy, load_bundle
-    from palmar.safety.constraints import load
     from palmar.sim.env import make_env
     from palmar.sim.robots import load_robot
     from palmar.sim.tasks.lift import LiftConfig, LiftTask
@@ -106,22 +107,18 @@ def play(filter_: Filter, targets: Array, start: Array, kept: dict[str, Array], 
     return told
 
 
-@functools.cache
-def _filter() -> Filter:
-    from palmar.safety.constraints import load
-    from palmar.sim.robots import load_robot
-
-    robot = load_robot()
-    return Filter(robot, load(Path(str(files("palmar.configs"))) / "constraints" / "arm_hand.yaml", robot.limits))
+def _filter(robot: RobotModel) -> Filter:
+    """The filter as it is deployed."""
+    path = Path(str(files("palmar.configs"))) / "constraints" / "arm_hand.yaml"
+    return Filter(robot, load(path, robot.limits), FilterConfig(detail=shipped_detail(robot)))
 
 
 def batch(seed: int) -> dict[str, int]:
     """Counts of the safe episodes of one seed."""
-    _, targets, start, kept, safe = record(seed)
+    robot, targets, start, kept, safe = record(seed)
     rng, told = np.random.default_rng(seed), Counter()
     for b in np.flatnonzero(safe):
-        filter_ = Filter(_filter().robot, _filter().constraints)
-        told += play(filter_, targets[:, b], start[b], {k: v[:, :, b] for k, v in kept.items()}, rng)  # type: ignore[attr-defined]
+        told += play(_filter(robot), targets[:, b], start[b], {k: v[:, :, b] for k, v in kept.items()}, rng)  # type: ignore[attr-defined]
     told["episodes"], told["unsafe"] = int(safe.sum()), int((~safe).sum())
     return dict(told)
 
@@ -141,8 +138,6 @@ def run(
         progress: Called with the name of the part and the share of it that is done.
         workers: Processes; None for one per core.
     """
-    from palmar.benchmarks.provenance import meaning
-
     told: Counter = Counter()
     wanted = int(hours * 3600 / DT)
     seeds = range(SEED, SEED + 2 + int(2 * hours * 3600 / (EPISODES * 5)))

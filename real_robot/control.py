@@ -22,6 +22,7 @@ from palmar.real_robot.layout import LAYOUTS, STATES, control_layout
 from palmar.real_robot.process import Stopping, Watch, begin
 from palmar.safety.constraints import ConstraintSet
 from palmar.safety.filter import Filter, FilterConfig
+from palmar.safety.hulls import shipped_detail
 from palmar.safety.robot import RobotModel
 from palmar.safety.types import Chunk, Command, CommandRefused, People, State, Verdict
 from palmar.sim.interface import RobotState
@@ -341,7 +342,9 @@ class Control:
 def warm_up(like: Filter, state: RobotState, period: float) -> None:
     """Run a filter of the same kind that commands nothing, so that the first tick is as fast as the rest."""
     filter_ = Filter(like.robot, like.constraints, like.config, mode="shadow")
-    still = RobotState(state.t, state.seq, state.q, np.zeros_like(state.qd), state.tau)
+    rest = np.zeros_like(state.qd)
+    rest.flags.writeable = state.qd.flags.writeable  # kernels are compiled for arrays that may be written, or not
+    still = RobotState(state.t, state.seq, state.q, rest, state.tau)
     filter_.start(still)
     filter_.tick(still, state.t)
     ahead = state.t + 0.05 * np.arange(1, 5)
@@ -368,7 +371,8 @@ def run_control(run: RunConfig, stopping: Stopping, log: logging.Logger) -> dict
     robot = run.robot_model()
     constraints = run.constraint_set(robot)
     driver = TwinRobot(robot, Path(run.twin_memory), timeout=START_TIMEOUT)
-    filter_ = Filter(robot, constraints, FilterConfig(dt=run.period), mode=run.mode)
+    config = FilterConfig(dt=run.period, detail=shipped_detail(robot))
+    filter_ = Filter(robot, constraints, config, mode=run.mode)
     memory = open_memory(run, robot, constraints)
     seen = shared.attach(Path(run.twin_memory), LAYOUTS, kind="twin", robot=robot.hash()) if run.objects else None
     try:

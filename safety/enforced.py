@@ -30,7 +30,7 @@ class KeepBack:
     """Everywhere."""
     table: float = 0.004
     """Above the table, besides."""
-    own: float = 0.0
+    own: float = 0.001
     """Between links, besides."""
     keep_out: float = 0.004
     """At keep-out regions, besides."""

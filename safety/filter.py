@@ -25,6 +25,7 @@ from palmar.safety.constraints import ConstraintSet
 from palmar.safety.dynamics import inverse_dynamics
 from palmar.safety.enforced import KeepBack, enforced
 from palmar.safety.geometry import Kinematics
+from palmar.safety.hulls import Detail
 from palmar.safety.intention import intend, step
 from palmar.safety.judge import Judge, Reading
 from palmar.safety.lookahead import LookAhead
@@ -66,8 +67,8 @@ class FilterConfig:
     dt: float = 0.001
     """Period of the tick [s]."""
     keep_back: KeepBack = field(default_factory=KeepBack)
-    skin: dict[str, float] = field(default_factory=dict)
-    """Added to the radius of the named geoms where clearances are enforced, for what sticks out of them [m]."""
+    detail: Detail = field(default_factory=Detail)
+    """What sticks out of the robot's capsules, enforced besides them (``configs/filter``)."""
     barrier: BarrierConfig = field(default_factory=BarrierConfig)
     slots: Slots = field(default_factory=Slots)
     chunks: ChunkConfig = field(default_factory=ChunkConfig)
@@ -85,8 +86,6 @@ class FilterConfig:
     def __post_init__(self) -> None:
         if not (0 < self.dt <= 0.02 and 0 < self.people_timeout <= 1.0):
             raise ConfigError(f"need 0 < dt <= 0.02 and 0 < people_timeout <= 1, got {self.dt}, {self.people_timeout}")
-        if not all(0 <= x < 0.05 for x in self.skin.values()):
-            raise ConfigError(f"skins must be in [0, 0.05) m, got {self.skin}")
 
 
 @njit(cache=True, nogil=True)
@@ -143,7 +142,7 @@ class Filter:
         self.reflex = reflex or NoReflex()
         self.enforced = asked = enforced(constraints, config.keep_back)
         self.bounds, self.space = asked.bounds, asked.space
-        self.kinematics = Kinematics.from_model(robot)
+        self.kinematics = Kinematics.from_model(robot, config.detail, own=config.keep_back.own)
         """Of the enforced geometry, skins included."""
         self._plain = Kinematics.from_model(robot)
         self.obstacles = cell.keep_outs(constraints, config.keep_back.keep_out)

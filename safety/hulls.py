@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ from palmar.safety.types import ConfigError
 
 MOST = 40
 """Iterations at most; hulls of a hand need about six."""
+CLOSE = 0.006
+"""Where capsules with their skins are less apart than this, hulls are looked at [m]."""
 THICKEST = 0.05
 """A skin thicker than this is a mistake of units [m]."""
 
@@ -68,6 +71,12 @@ def load_detail(path: Path) -> Detail:
     if not isinstance(raw, dict) or set(raw) - {"skin", "hulls"}:
         raise ConfigError(f"{path}: accepted keys skin, hulls; got {sorted(raw) if isinstance(raw, dict) else raw!r}")
     return Detail(dict(raw.get("skin") or {}), dict(raw.get("hulls") or {}))
+
+
+def shipped_detail(robot: RobotModel) -> Detail:
+    """What ``configs/filter`` says of a robot of this name; nothing where it says nothing."""
+    path = files("palmar.configs") / "filter" / f"{robot.name}.yaml"
+    return load_detail(Path(str(path))) if path.is_file() else Detail()
 
 
 @njit(cache=True, nogil=True, inline="always")

@@ -14,7 +14,8 @@ import numpy as np
 from numba import njit
 
 from palmar.safety.dynamics import mass_and_bias
-from palmar.safety.geometry import pair_bounds, point_row, poses, segment_distance
+from palmar.safety.geometry import pair_bounds, pair_row, point_row, poses, segment_distance
+from palmar.safety.hulls import CLOSE
 from palmar.safety.obstacles import OBJECT, PERSON, obstacle_gap, obstacle_row
 from palmar.safety.stop import box
 from palmar.safety.types import ConfigError
@@ -181,9 +182,9 @@ def assemble(tree, bounds, space, obstacles, bar, q, v, a, dt, s, matrix, lower,
     poses(tree, q, p, r, axis, anchor, ends)
     box(q, v, a, bounds, dt, low, high)
     k = _pair_rows(
-        tree.pairs, tree.spheres, tree.pair_near, tree.radius, tree.geom_body, tree.above, ends, axis, anchor, v,
-        space.self_limit, bar.buffer, bar.reach, bar.brake, bar.soft, bar.rate, low, high, bounds.a, bar.prune,
-        bar.pairs, t, row, near, matrix, lower, kind,
+        tree, tree.hull, tree.pairs, tree.spheres, tree.pair_near, tree.radius, tree.geom_body, tree.above, ends,
+        axis, anchor, v, space.self_limit, bar.buffer, bar.reach, bar.brake, bar.soft, bar.rate, low, high, bounds.a,
+        bar.prune, bar.pairs, t, row, near, matrix, lower, kind,
     )  # fmt: skip
     k = _table_rows(
         tree.table, tree.radius, tree.geom_body, tree.above, ends, axis, anchor, v, space.table_limit, bar.buffer,
@@ -213,8 +214,8 @@ def _gradient(above, one, two, xa, xb, n, axis, anchor, row):
 
 @njit(cache=True, nogil=True)
 def _pair_rows(
-    pairs, spheres, reach_of, radius, body, above, ends, axis, anchor, v, limit, buffer, reach, brake, soft, rate,
-    low, high, scale, prune, slots, t, row, near, matrix, lower, kind,
+    tree, hull, pairs, spheres, reach_of, radius, body, above, ends, axis, anchor, v, limit, buffer, reach, brake,
+    soft, rate, low, high, scale, prune, slots, t, row, near, matrix, lower, kind,
 ):  # fmt: skip
     """Pairs of links that are near; the number of their rows."""
     k = 0
@@ -228,6 +229,13 @@ def _pair_rows(
         length, x, y = segment_distance(ends, a, b)
         d = length - radius[a] - radius[b]
         if d >= within:
+            continue
+        if hull[i, 0] >= 0 and d < CLOSE:
+            d = pair_row(tree, i, ends, axis, anchor, row, t[0], t[1], t[2])
+            need = _needed(d - limit - buffer, _speed(row, v), brake, soft, rate)
+            if _add(row, need, low, high, scale, prune, matrix, lower, k):
+                kind[k] = SELF_KIND
+                k += 1
             continue
         for c in range(3):
             t[1, c] = ends[a, 0, c] + x * (ends[a, 1, c] - ends[a, 0, c])

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from palmar.safety.geometry import Tree, capsule_gap, pair_bounds, poses
+from palmar.safety.geometry import Tree, capsule_gap, detailed_gap, pair_bounds, poses
+from palmar.safety.hulls import CLOSE
 from palmar.safety.obstacles import OBJECT, PERSON, SLOTS, from_geom, near_geoms, solid
 from palmar.safety.robot import Limits
 
@@ -298,7 +299,7 @@ def work_of(tree: Tree) -> Work:
         r=np.zeros((b, 3, 3)),
         axis=np.zeros((n, 3)),
         anchor=np.zeros((n, 3)),
-        ends=np.zeros((g, 3, 3)),
+        ends=np.zeros((g + 2 * len(tree.hull_body), 3, 3)),
     )
 
 
@@ -365,6 +366,8 @@ def _first_pairs(tree, limit, w):
         if low[i] >= limit + travel:
             continue
         d = capsule_gap(ends, radius, a, b)
+        if tree.hull[i, 0] >= 0 and d < limit + travel:
+            d = detailed_gap(tree, ends, i, d)
         if d < limit:
             return SELF, 0
         if d - travel < limit:
@@ -461,6 +464,8 @@ def _sample(tree, space, obstacles, w, k, s, count, dt):
     for i in range(count):
         if live[i, 0] == PAIR:
             d = capsule_gap(ends, radius, pairs[live[i, 1], 0], pairs[live[i, 1], 1])
+            if tree.hull[live[i, 1], 0] >= 0 and d < CLOSE:
+                d = detailed_gap(tree, ends, live[i, 1], d)
         elif live[i, 0] == HEIGHT:
             g = live[i, 1]
             d = min(ends[g, 0, 2], ends[g, 1, 2]) - radius[g]

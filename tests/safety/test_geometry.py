@@ -124,11 +124,48 @@ def test_parallel_nearly_parallel_and_point_segments(skew):
             assert distance >= brute(ends) - 2e-3
 
 
-def test_a_box_is_refused_by_name(robot):
-    xml = robot.xml.replace(
-        '<geom name="palm_c0" type="capsule" size=".03" fromto="0 -.03 .02 0 .03 .02"',
-        '<geom name="palm_c0" type="box" size=".03 .03 .03"',
-    )
-    bad = type(robot)(**{**robot.__dict__, "xml": xml})
-    with pytest.raises(ConfigError, match="palm_c0.*BOX"):
+PALM = '<geom name="palm_c0" type="capsule" size=".03" fromto="0 -.03 .02 0 .03 .02"'
+SHAPES = {
+    "box": 'type="box" size=".02 .05 .03" euler=".3 .2 .1" pos="0 .01 .02"',
+    "cylinder": 'type="cylinder" size=".03 .05" euler=".3 .2 .1"',
+    "ellipsoid": 'type="ellipsoid" size=".02 .03 .06" euler=".3 .2 .1"',
+    "mesh": 'type="mesh" mesh="wedge" euler=".3 .2 .1"',
+}
+WEDGE = '<asset><mesh name="wedge" vertex="0 0 0 .1 0 0 0 .04 0 0 0 .03 .08 .03 .02"/></asset><worldbody>'
+
+
+def shaped(robot, shape):
+    """The small arm with another palm."""
+    xml = robot.xml.replace("<worldbody>", WEDGE, 1).replace(PALM, f'<geom name="palm_c0" {SHAPES.get(shape, shape)}')
+    return type(robot)(**{**robot.__dict__, "xml": xml})
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_capsule_contains_any_other_shape_so_no_distance_is_too_large(robot, shape):
+    odd = shaped(robot, shape)
+    kin = Kinematics.from_model(odd)
+    assert not kin.plain
+    touched = [i for i, pair in enumerate(odd.pairs) if "palm_c0" in pair]
+    low, nearest = odd.table_geoms.index("palm_c0"), np.inf
+    for q in anywhere(odd, 60, seed=6):
+        m, d = placed(odd, q)
+        own, table = kin.clearances(q)
+        for i in touched:
+            a, b = (m.geom(g).id for g in odd.pairs[i])
+            theirs = mujoco.mj_geomDistance(m, d, a, b, 10.0, None)
+            assert own[i] <= theirs + 1e-6 or theirs <= 0
+            nearest = min(nearest, theirs - own[i]) if theirs > 0 else nearest
+        theirs = mujoco.mj_geomDistance(m, d, m.geom("palm_c0").id, m.geom("table").id, 10.0, None)
+        assert table[low] <= theirs + 1e-6
+    assert nearest < 0.02, "the capsule is no larger than it need be"
+
+
+def test_recorded_poses_of_other_shapes_are_refused(robot):
+    with pytest.raises(ConfigError, match="capsules and spheres only"):
+        Kinematics.from_model(shaped(robot, "box")).batch([])
+
+
+def test_a_shape_that_no_capsule_contains_is_refused_by_name(robot):
+    bad = type(robot)(**{**robot.__dict__, "table_geoms": ("table",)})
+    with pytest.raises(ConfigError, match="table.*PLANE"):
         Kinematics.from_model(bad)
