@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,20 @@ def _moved(faults: tuple[Fault, ...], begin: int) -> Iterator[Fault]:
     """The faults of a case, the first of which begins at ``begin``."""
     by = begin - min(f.begin for f in faults)
     for f in faults:
-        yield f.moved(by)
+        reading, chunk = f.reading, f.chunk
+        yield replace(
+            f.moved(by),
+            reading=reading and (lambda rig, r, spoil=reading: _or_as_it_is(spoil, rig, r, r)),
+            chunk=chunk and (lambda rig, c, alter=chunk: _or_as_it_is(alter, rig, c, [c])),
+        )
+
+
+def _or_as_it_is(spoil: Callable[[Rig, Any], Any], rig: Rig, message: Any, whole: Any) -> Any:
+    """A message that the other fault has already cut short may have nothing left to spoil."""
+    try:
+        return spoil(rig, message)
+    except (IndexError, TypeError, ValueError, AttributeError):
+        return whole
 
 
 def named(ident: str) -> list[str]:
