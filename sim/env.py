@@ -209,7 +209,7 @@ def clearance_routine(robot: RobotModel, model: mujoco.MjModel) -> Clearance:
     """The filter's distance routine over a scene's recorded poses, or over joints where its geoms differ."""
     kinematics = Kinematics.from_model(robot)
     columns = [model.geom(g).name for g in range(model.ngeom)]
-    if all(g in columns for g in kinematics.geoms):
+    if kinematics.plain and all(g in columns for g in kinematics.geoms):
         return partial(_from_poses, kinematics.batch(columns), ThreadPoolExecutor(THREADS))
 
     def from_joints(q: Array, xpos: Array, xmat: Array) -> tuple[Array, Array]:
@@ -228,7 +228,7 @@ def regions_routine(robot: RobotModel, model: mujoco.MjModel, constraints: Const
     obstacles = keep_outs(constraints.select(rows), 0.0)
     kinematics = Kinematics.from_model(robot)
     columns = [model.geom(g).name for g in range(model.ngeom)]
-    if not all(g in columns for g in kinematics.geoms):
+    if not (kinematics.plain and all(g in columns for g in kinematics.geoms)):
         return lambda q, xpos, xmat: joint_regions(kinematics, obstacles, q)
     geometry = kinematics.batch(columns)
     return lambda q, xpos, xmat: pose_regions(geometry, obstacles, xpos, xmat.reshape(*xmat.shape[:-2], -1, 9))
