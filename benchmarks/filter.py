@@ -10,7 +10,7 @@ import gc
 import multiprocessing as mp
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -217,61 +217,6 @@ def _load() -> tuple[RobotModel, ConstraintSet]:
     return robot, load(path, robot.limits)  # type: ignore[arg-type]
 
 
-def _episodes(seeds: tuple[int, int]) -> tuple[int, int, dict[str, float]]:
-    """Commands, violations and worst margins of one job: an episode of (seed, ticks)."""
-    seed, ticks = seeds
-    robot, constraints = _load()
-    count = episode(robot, constraints, make_filter(robot, constraints), seed, ticks)
-    return ticks, count.violations, count.worst
-
-
-def attack(commands: int, *, workers: int, progress: Progress | None) -> tuple[int, int, dict[str, float]]:
-    """Commands sent, violations, worst margin per constraint; ``commands`` spread over processes."""
-    jobs = [(s, min(EPISODE, commands - s * EPISODE)) for s in range(-(-commands // EPISODE))]
-    sent, violations, worst = 0, 0, dict[str, float]()
-    with mp.get_context("spawn").Pool(workers) as pool:
-        for n, bad, margins in pool.imap_unordered(_episodes, jobs):
-            sent, violations = sent + n, violations + bad
-            worst = {k: min(v, worst.get(k, np.inf)) for k, v in margins.items()}
-            if progress:
-                progress("commands", sent / commands)
-    return sent, violations, worst
-
-
-def tick_times(ticks: int, *, progress: Progress | None) -> tuple[Array, tuple[str, ...]]:
-    """Thread CPU time of each tick [s], (ticks,), under adversarial commands; the constraints' names."""
-    robot, constraints = _load()
-    out, done = np.empty(ticks), 0
-    gc.collect()
-    gc.freeze()
-    for times in _timed(robot, constraints, ticks):
-        out[done : done + len(times)] = times
-        done += len(times)
-        if progress:
-            progress("ticks", done / ticks)
-    gc.unfreeze()
-    return out, constraints.names
-
-
-def _timed(robot: RobotModel, constraints: ConstraintSet, ticks: int) -> Iterator[Array]:
-    for seed, start in enumerate(range(0, ticks, EPISODE)):
-        n = min(EPISODE, ticks - start)
-        rng = np.random.default_rng(10_000 + seed)
-        filter_, adversary = make_filter(robot, constraints), Adversary(robot, rng)
-        start(filter_, robot, rng)
-        zero, times = np.zeros(robot.n), np.empty(n)
-        for k in range(n):
-            now = (k + 1) * DT
-            chunk = adversary.chunk(k, now, filter_.u)
-            if chunk is not None:
-                filter_.offer(chunk)
-            reading = Reading(now, k + 1, filter_.u, filter_.ud, zero)
-            begin = time.thread_time_ns()
-            filter_.tick(reading, now)
-            times[k] = (time.thread_time_ns() - begin) * 1e-9
-        yield times
-
-
 def _realtime() -> str:
     """Ask for real-time priority on the last core; which scheduler it became."""
     try:
@@ -358,8 +303,8 @@ def periods(seconds: float) -> dict[str, Any]:
 
 def run(
     *,
-    ticks: int = 100_000,
-    commands: int = 1_000_000,
+    ticks: int = 20_000,
+    commands: int = 200_000,
     seconds: float = 60,
     progress: Progress | None = None,
     workers: int | None = None,
@@ -367,28 +312,21 @@ def run(
     """The benchmark.
 
     Args:
-        ticks: Ticks whose thread CPU time is measured.
-        commands: Adversarial commands that are counted.
+        ticks: Ticks per robot and number of constraints whose thread CPU time is measured.
+        commands: Adversarial commands that are counted (``bench attack`` counts more).
         seconds: Length of the wall-clock loop [s].
         progress: Called with the name of the part and the share of it that is done.
         workers: Processes that send commands; None for one per core.
 
     Returns:
-        ``rows`` with one row as issue 2 names it, and particulars of the run beside it.
+        ``rows``: one per robot and number of constraints; ``layers``, ``loop`` and ``attack`` beside it.
     """
-    times, names = tick_times(ticks, progress=progress)
+    from palmar.benchmarks import attack
+    from palmar.benchmarks import ticks as timing
+
     loop = periods(seconds)
-    sent, violations, worst = attack(commands, workers=workers or os.cpu_count() or 1, progress=progress)
-    p50, p99, p999 = np.percentile(times * 1e6, [50, 99, 99.9])
-    row = {
-        "constraints": len(names),
-        "tick_p50_us": round(float(p50), 1),
-        "tick_p99_us": round(float(p99), 1),
-        "tick_p999_us": round(float(p999), 1),
-        "tick_max_us": round(float(times.max() * 1e6), 1),
-        "missed_periods": loop["missed_periods"],
-        "missed_unshared": loop["missed_unshared"],
-        "violations": violations,
-        "commands": sent,
-    }
-    return {"rows": [row], "worst_margin": worst, "loop": loop, "ticks": ticks, "seconds": seconds}
+    rows, layers = timing.rows(ticks=ticks, progress=progress)
+    attacked = attack.run(commands=commands, workers=workers, progress=progress)["rows"]
+    rows[0] |= {k: loop[k] for k in ("missed_periods", "missed_unshared", "periods", "scheduler")}
+    rows[0] |= {k: attacked[0][k] for k in ("violations", "commands")}
+    return {"rows": rows, "layers": layers, "loop": loop, "attack": attacked, "ticks": ticks, "seconds": seconds}

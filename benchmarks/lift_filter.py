@@ -18,8 +18,9 @@ from palmar.benchmarks.lift import BUNDLES, SEED
 from palmar.policies.bundle import BundlePolicy, load_bundle
 from palmar.policies.evaluate import evaluate
 from palmar.safety.constraints import ConstraintSet, load
-from palmar.safety.filter import Filter
+from palmar.safety.filter import Filter, FilterConfig
 from palmar.safety.geometry import FAR, Kinematics
+from palmar.safety.hulls import shipped_detail
 from palmar.safety.robot import RobotModel
 from palmar.safety.types import Array, Chunk, CommandRefused, Measurement, State
 from palmar.sim import scene
@@ -36,7 +37,7 @@ MakeFilter = Callable[[RobotModel, ConstraintSet, str], Filter]
 
 def make_filter(robot: RobotModel, constraints: ConstraintSet, mode: str) -> Filter:
     """The filter as it is deployed."""
-    return Filter(robot, constraints, mode=mode)
+    return Filter(robot, constraints, FilterConfig(detail=shipped_detail(robot)), mode=mode)
 
 
 class Filtered:

@@ -12,29 +12,44 @@ from palmar.safety.types import ConfigError
 
 BENCHES: dict[str, str] = {
     "sim": "environment steps per second against bare MuJoCo, and what costs cost",
-    "filter": "time of a tick, missed periods beside a bare loop, violations under adversarial commands",
+    "filter": "time of a tick per layer and robot, missed periods beside a bare loop, a short attack",
+    "attack": "adversarial commands by the million, counted by code that shares nothing with the filter",
+    "trips": "how often the filter gets in the way of recorded safe motion",
+    "lift_filter": "the shipped policies without and with the filter, and doing nothing",
     "deploy": "from chunk to robot with all processes up",
     "lift": "the shipped policies beside each other on unseen episodes",
     "faults": "named faults, and random pairs of them, that the filter does not survive",
 }
 QUICK: dict[str, dict[str, Any]] = {
     "sim": {"rounds": 3, "steps": 10, "num_envs": 32},
-    "filter": {"ticks": 5_000, "commands": 20_000, "seconds": 3.0},
+    "filter": {"ticks": 2_000, "commands": 8_000, "seconds": 3.0},
+    "attack": {"commands": 8_000},
+    "trips": {"hours": 0.02},
+    "lift_filter": {"episodes": 4},
     "deploy": {"seconds": 5.0},
     "lift": {"episodes": 10},
     "faults": {"campaigns": 20, "smoke": True},
 }
 """What --quick changes."""
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "campaigns": ("faults",),
+    "commands": ("attack",),
+    "hours": ("trips",),
+    "seconds": ("filter", "deploy"),
+    "checkpoint": ("attack", "trips", "faults"),
+}
+"""Which benches take which option."""
 
 ABOUT = f"""
 Measures one thing on this machine and prints its rows; --json writes them with the machine's
 description.
-{chr(10).join(f"  {name:<8}{told}" for name, told in BENCHES.items())}
+{chr(10).join(f"  {name:<12}{told}" for name, told in BENCHES.items())}
 Full runs take minutes and want an idle machine.  --quick takes smaller numbers: a check that it
 works, no result.
 """
 EXAMPLES = """
 palmar bench filter --json filter.json
+palmar bench attack --checkpoint attack.jsonl --json attack.json
 palmar bench sim --quick
 """
 
@@ -45,7 +60,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write an object with rows")
     parser.add_argument("--quick", action="store_true", help="smaller numbers")
     parser.add_argument("--campaigns", type=int, metavar="N", help="faults: random pairs (10,000)")
-    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="faults: remembers what is done, to go on from")
+    parser.add_argument("--commands", type=int, metavar="N", help="attack: commands in all (10,000,000)")
+    parser.add_argument("--hours", type=float, metavar="H", help="trips: hours of simulated motion (30)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="filter, deploy: length of the wall-clock loop")
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="attack, trips, faults: remembers what is done, to go on from"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,10 +76,10 @@ def run(args: argparse.Namespace) -> int:
 
     console = Console(stderr=True)
     smaller = dict(QUICK[args.name]) if args.quick else {}
-    for option in ("campaigns", "checkpoint"):
+    for option, benches in OPTIONS.items():
         if (value := getattr(args, option)) is not None:
-            if args.name != "faults":
-                raise ConfigError(f"--{option} belongs to bench faults, not to bench {args.name}")
+            if args.name not in benches:
+                raise ConfigError(f"--{option} belongs to bench {', '.join(benches)}, not to bench {args.name}")
             smaller[option] = value
     with console.status(args.name) as status:
         bench = importlib.import_module(f"palmar.benchmarks.{args.name}")
