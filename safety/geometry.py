@@ -18,6 +18,7 @@ import numpy as np
 from numba import njit
 
 from palmar.safety.capsules import enclosing_capsule
+from palmar.safety.hulls import CLOSE, Detail, hull_distance
 from palmar.safety.robot import RobotModel
 from palmar.safety.types import ConfigError
 
@@ -78,6 +79,18 @@ class Tree(NamedTuple):
     """(g,) whether a geom belongs to the palm or to what it carries, bool."""
     fingers: Array
     """(n,) whether a joint moves within the hand, bool."""
+    hull: Array
+    """(P, 2) hulls of the pair's bodies, -1 where one has none."""
+    thick: Array
+    """(P,) what skins and the hulls' share of the keep-back add to the capsules of a pair with hulls [m]."""
+    hull_body: Array
+    """(h,) body of each hull; its rotation and position follow the geoms in what ``poses`` fills."""
+    corners: Array
+    """(V, 3) corners of all hulls in their bodies [m]."""
+    first: Array
+    """(h + 1,) first corner of each hull."""
+    hull_work: Array
+    """(18, 4) scratch."""
     reach: Array
     """(n, g) how far one radian of a joint moves a geom, at most [m/rad]."""
 
@@ -192,7 +205,50 @@ def pair_gap(tree, ends, i, near):
     a, b = tree.pairs[i, 0], tree.pairs[i, 1]
     x, y, z = ends[a, 2, 0] - ends[b, 2, 0], ends[a, 2, 1] - ends[b, 2, 1], ends[a, 2, 2] - ends[b, 2, 2]
     low = math.sqrt(x * x + y * y + z * z) - tree.spheres[i]
-    return low if low >= near else capsule_gap(ends, tree.radius, a, b)
+    if low >= near:
+        return low
+    d = capsule_gap(ends, tree.radius, a, b)
+    return d if tree.hull[i, 0] < 0 or d >= CLOSE else detailed_gap(tree, ends, i, d)
+
+
+@njit(cache=True, nogil=True)
+def detailed_gap(tree, ends, i, d):
+    """Distance of pair i with hulls whose capsules, skins included, are ``d`` < CLOSE apart [m].
+
+    The hulls' distance, but no more than that of the capsules without what skins add to them.
+    """
+    return min(d + tree.thick[i], hull_gap(tree, ends, i, d + tree.thick[i]))
+
+
+@njit(cache=True, nogil=True)
+def hull_gap(tree, ends, i, near):
+    """Distance of the hulls of pair i [m], a lower bound where that reaches ``near``; closest points in scratch."""
+    w, g = tree.hull_work, len(tree.geom_body)
+    a, b = tree.hull[i, 0], tree.hull[i, 1]
+    turn, shift, one, two = w[:3, :3], w[3, :3], g + 2 * a, g + 2 * b
+    for j in range(3):
+        shift[j] = 0.0
+        for m in range(3):
+            shift[j] += ends[one, m, j] * (ends[two + 1, 0, m] - ends[one + 1, 0, m])
+        for k in range(3):
+            turn[j, k] = (
+                ends[one, 0, j] * ends[two, 0, k]
+                + ends[one, 1, j] * ends[two, 1, k]
+                + ends[one, 2, j] * ends[two, 2, k]
+            )
+    return hull_distance(
+        tree.corners,
+        tree.first[a],
+        tree.first[a + 1],
+        tree.first[b],
+        tree.first[b + 1],
+        turn,
+        shift,
+        near,
+        w[6:],
+        w[4],
+        w[5],
+    )
 
 
 @njit(cache=True, nogil=True)
@@ -224,6 +280,13 @@ def poses(tree, q, p, r, axis, anchor, ends):
             u = o + r0 * tree.ends[g, 0, 0] + r1 * tree.ends[g, 0, 1] + r2 * tree.ends[g, 0, 2]
             v = o + r0 * tree.ends[g, 1, 0] + r1 * tree.ends[g, 1, 1] + r2 * tree.ends[g, 1, 2]
             ends[g, 0, i], ends[g, 1, i], ends[g, 2, i] = u, v, 0.5 * (u + v)
+    g = len(tree.geom_body)
+    for h in range(len(tree.hull_body)):
+        b = tree.hull_body[h]
+        for i in range(3):
+            ends[g + 2 * h + 1, 0, i] = p[b, i]
+            for k in range(3):
+                ends[g + 2 * h, i, k] = r[b, i, k]
 
 
 @njit(cache=True, nogil=True)
@@ -288,6 +351,9 @@ def smallest_pair(pairs, spheres, radius, ends, low):
 def distances(tree, ends, near, pair, table):
     """Pair distances (P,), exact below ``near`` and lower bounds above, and table heights (k,)."""
     pair_distances(tree.pairs, tree.spheres, tree.radius, ends, near, pair)
+    for i in range(len(pair)):
+        if tree.hull[i, 0] >= 0 and pair[i] < min(CLOSE, near):
+            pair[i] = detailed_gap(tree, ends, i, pair[i])
     heights(tree.table, tree.radius, ends, table)
 
 
@@ -297,13 +363,38 @@ def pair_row(tree, i, ends, axis, anchor, row, n, xa, xb):
     a, b = tree.pairs[i, 0], tree.pairs[i, 1]
     length, s, t = segment_distance(ends, a, b)
     row[:] = 0.0
+    gap = length - tree.radius[a] - tree.radius[b]
+    if tree.hull[i, 0] >= 0 and gap < CLOSE:
+        gap += tree.thick[i]
+        d = hull_gap(tree, ends, i, gap)
+        if d < gap:
+            _hull_row(tree, i, ends, axis, anchor, row, n, xa, xb)
+            return d
     for k in range(3):
         xa[k] = ends[a, 0, k] + s * (ends[a, 1, k] - ends[a, 0, k])
         xb[k] = ends[b, 0, k] + t * (ends[b, 1, k] - ends[b, 0, k])
         n[k] = (xb[k] - xa[k]) / length if length > 1e-9 else 0.0
     point_row(tree, tree.geom_body[b], xb, n, axis, anchor, 1.0, row)
     point_row(tree, tree.geom_body[a], xa, n, axis, anchor, -1.0, row)
-    return length - tree.radius[a] - tree.radius[b]
+    return gap
+
+
+@njit(cache=True, nogil=True)
+def _hull_row(tree, i, ends, axis, anchor, row, n, xa, xb):
+    """Gradient of the distance of two hulls, their closest points in the scratch as ``hull_gap`` left them."""
+    w, one = tree.hull_work, len(tree.geom_body) + 2 * tree.hull[i, 0]
+    length = 0.0
+    for k in range(3):
+        xa[k] = xb[k] = ends[one + 1, 0, k]
+        for m in range(3):
+            xa[k] += ends[one, k, m] * w[4, m]
+            xb[k] += ends[one, k, m] * w[5, m]
+        n[k] = xb[k] - xa[k]
+        length += n[k] * n[k]
+    for k in range(3):
+        n[k] = n[k] / math.sqrt(length) if length > 1e-18 else 0.0
+    point_row(tree, tree.geom_body[tree.pairs[i, 1]], xb, n, axis, anchor, 1.0, row)
+    point_row(tree, tree.geom_body[tree.pairs[i, 0]], xa, n, axis, anchor, -1.0, row)
 
 
 @njit(cache=True, nogil=True)
@@ -407,8 +498,14 @@ class Kinematics:
         return kinds <= {int(mujoco.mjtGeom.mjGEOM_CAPSULE), int(mujoco.mjtGeom.mjGEOM_SPHERE)}
 
     @staticmethod
-    def from_model(robot: RobotModel) -> Kinematics:
+    def from_model(robot: RobotModel, detail: Detail | None = None, *, own: float = 0.0) -> Kinematics:
         """Take the kinematics out of a robot's MJCF.
+
+        Args:
+            robot: The robot.
+            detail: What sticks out of its capsules: they get skins, and pairs with hulls the hulls' distance, or that
+                of the capsules without skins where it is smaller.
+            own: Part of the clearance asked for that capsules without skins need not keep [m].
 
         Raises:
             ConfigError: If a name is missing, a joint is no hinge, a body has two joints, or a named geom is
@@ -416,13 +513,13 @@ class Kinematics:
         """
         model = mujoco.MjModel.from_xml_string(robot.xml)
         model.opt.gravity[:] = 0.0
-        tree, geoms, joints = _tree(model, robot)
+        tree, geoms, joints = _tree(model, robot, detail or Detail(), own)
         b, n, g = len(tree.parent), robot.n, len(geoms)
         scratch = (np.zeros((b, 3)), np.zeros((b, 3, 3)), np.zeros((n, 3)), np.zeros((n, 3)))
         return Kinematics(
             tree,
             geoms,
-            (*scratch, np.zeros((g, 3, 3))),
+            (*scratch, np.zeros((g + 2 * len(tree.hull_body), 3, 3))),
             model,
             model.jnt_qposadr[joints].copy(),
             model.jnt_dofadr[joints].copy(),
@@ -483,7 +580,7 @@ def _ids(model: mujoco.MjModel, kind: mujoco.mjtObj, names: Sequence[str]) -> li
     return ids
 
 
-def _tree(model: mujoco.MjModel, robot: RobotModel) -> tuple[Tree, tuple[str, ...], Array]:
+def _tree(model: mujoco.MjModel, robot: RobotModel, detail: Detail, own: float) -> tuple[Tree, tuple[str, ...], Array]:
     """The arrays of ``Tree``, the geom names in their order, MuJoCo joint ids in hardware order."""
     joints = np.array(_ids(model, mujoco.mjtObj.mjOBJ_JOINT, robot.joints))
     if np.any(model.jnt_type[joints] != mujoco.mjtJoint.mjJNT_HINGE) or model.nq != robot.n:
@@ -519,12 +616,22 @@ def _tree(model: mujoco.MjModel, robot: RobotModel) -> tuple[Tree, tuple[str, ..
     position = model.body_pos[1:].copy()
     rotation = np.array([_matrix(x) for x in model.body_quat[1:]]).reshape(nb, 3, 3)
     chain = (parent, position, rotation, joint, axis, anchor)
-    reach = np.array([_reach(chain, b, e, n) for b, e in zip(body, ends, strict=True)])
+    outlines = [
+        np.concatenate([e, detail.hulls.get(model.body(b + 1).name, e)]) for b, e in zip(body, ends, strict=True)
+    ]
+    reach = np.array([_reach(chain, b, e, n) for b, e in zip(body, outlines, strict=True)])
     pair_reach = np.zeros((len(pairs), n))
     for i, (a, b) in enumerate(pairs):
         apart = above[body[a]] ^ above[body[b]]  # a joint above both moves them as one
         pair_reach[i] = np.where(apart, np.where(above[body[a]], reach[a], reach[b]), 0.0)
     hand = np.array([_carried(parent, b, int(palm) - 1) for b in body])
+    detail.check(robot)
+    skin = np.array([detail.skin.get(name, 0.0) for name in names])
+    radius = size + skin
+    of = {b - 1: k for k, b in enumerate(_ids(model, mujoco.mjtObj.mjOBJ_BODY, list(detail.hulls)))}
+    hull = np.array([[of.get(int(body[a]), -1), of.get(int(body[b]), -1)] for a, b in pairs], dtype=np.int64)
+    hull = hull.reshape(-1, 2)
+    hull[(hull < 0).any(axis=1)] = -1
     tree = Tree(
         parent=parent,
         position=position,
@@ -537,18 +644,24 @@ def _tree(model: mujoco.MjModel, robot: RobotModel) -> tuple[Tree, tuple[str, ..
         joint_body=joint_body,
         geom_body=body,
         ends=ends,
-        radius=size,
+        radius=radius,
         pairs=pairs,
         table=table,
         palm=int(palm) - 1,
-        spheres=(half[pairs] + size[pairs]).sum(axis=1),
+        spheres=(half[pairs] + radius[pairs]).sum(axis=1),
         pair_reach=np.ascontiguousarray(pair_reach.T),
         pair_near=np.where(pair_reach[:, above[int(palm) - 1]].any(axis=1), 1.0, 0.2),
         table_reach=np.ascontiguousarray(reach[table].reshape(len(table), n).T),
         palm_reach=_reach(chain, int(palm) - 1, np.zeros((1, 3)), n),
-        around=half + size,
+        around=half + radius,
         moving=np.flatnonzero(above[body].any(axis=1)),
         hand=hand,
+        hull=hull,
+        thick=skin[pairs].sum(axis=1) + own,
+        hull_body=np.array(list(of), dtype=np.int64),
+        corners=np.concatenate([*detail.hulls.values(), np.zeros((0, 3))]),
+        first=np.cumsum([0, *map(len, detail.hulls.values())]),
+        hull_work=np.zeros((18, 4)),
         fingers=~above[int(palm) - 1],
         reach=np.ascontiguousarray(reach.reshape(len(body), n).T),
     )
