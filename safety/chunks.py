@@ -101,7 +101,8 @@ class ChunkPlayer:
         self._rows = rows
         self.plan += 1
         self._times = np.concatenate([[self._now], times])
-        self._knots = np.concatenate([self._last[None], targets])
+        # Taking columns may leave them in another order in memory, for which the kernels would be compiled anew.
+        self._knots = np.ascontiguousarray(np.concatenate([self._last[None], targets]))
         self._at, self.seq, self.received = 0, chunk.seq, chunk.received
 
     def reference(self, now: float) -> tuple[Array, Array]:

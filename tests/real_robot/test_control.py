@@ -129,6 +129,17 @@ def test_what_was_edited_and_what_is_foreseen_are_published(rig):
     toy.until(lambda: edited()["foreseen"] == b"joint_position", 2.0, "the end of the range foreseen")
 
 
+def test_stiffness_that_nobody_meters_is_refused_by_name(rig):
+    b = rig.blocks["chunk"].record
+    b["impedance"], b["stiffness"][0], b["damping"][0] = 1, 90.0, 7.0
+    rig.send(toy.HOME)
+    toy.until(lambda: int(rig.state()["refused"]) == 1, 3.0, "refusal")
+    assert b"stiffness needs an energy tank" in rig.state()["refusal"]
+    assert rig.state()["impedance"] == 0
+    b["impedance"] = 0
+    rig.run_until_moving(toy.HOME)
+
+
 def test_people_are_handed_to_the_filter_with_their_time_of_receipt():
     from types import SimpleNamespace
 

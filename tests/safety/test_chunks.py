@@ -214,3 +214,13 @@ def test_bad_stiffness_refuses_the_chunk_and_changes_nothing(bad, message):
     with pytest.raises(CommandRefused, match=message):
         p.offer(Chunk(q=[ROW], t=[0.2], seq=1, received=0.0, **bad))
     np.testing.assert_allclose(stiffness(p, 0.3), [100, 200, 300])
+
+
+@pytest.mark.parametrize("h", [1, 2, 5])
+@pytest.mark.parametrize("joints", [(), ("c", "a", "b")])
+def test_any_chunk_leaves_arrays_of_one_kind_so_that_no_kernel_is_compiled_while_moving(h, joints):
+    p = player()
+    p.offer(chunk(np.full((h, 3), 0.1), 0.1 * np.arange(1, h + 1), joints=joints))
+    times, knots, _ = p.line()
+    for array in (times, knots, p.reference(0.01)[0]):
+        assert array.flags.c_contiguous and array.flags.writeable and array.dtype == np.float64
