@@ -13,6 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from palmar.safety.constraints import ConstraintSet
+from palmar.safety.enforced import KeepBack, enforced
 from palmar.safety.qp import SLACK, BarrierConfig
 from palmar.safety.robot import RobotModel
 from palmar.safety.stop import bounds_of, box
@@ -34,7 +35,7 @@ class NaiveQP:
         rows: int,
         *,
         barrier: BarrierConfig | None = None,
-        keep: tuple[float, float] = (1e-5, 4.01e-3),
+        keep: KeepBack | None = None,
         dt: float = 0.001,
         accuracy: float = 1e-4,
     ) -> None:
@@ -45,7 +46,7 @@ class NaiveQP:
             constraints: Its constraint file; joint limits, self and table clearance, workspace and torque are used.
             rows: Barrier rows at most; further ones are left out.
             barrier: Shape of the barriers; None for the filter's defaults.
-            keep: Kept back from every clearance, and from the table [m]; the filter's defaults.
+            keep: Kept back from clearances; None for the filter's defaults.
             dt: Tick [s].
             accuracy: OSQP's absolute and relative tolerance.
 
@@ -58,10 +59,8 @@ class NaiveQP:
             raise ConfigError(f"rows must be >= 0, got {rows}")
         self.robot, self.dt, self.rows, self.bar = robot, dt, rows, barrier or BarrierConfig()
         self.bounds = bounds_of(constraints.limits, constraints["joint_position"].params["buffer"])
-        self.own = constraints["self_clearance"].params["limit"] + keep[0]
-        self.low = constraints["table_clearance"].params["limit"] + keep[1]
-        self.lower = np.array(constraints["workspace"].params["lower"]) + keep[0]
-        self.upper = np.array(constraints["workspace"].params["upper"]) - keep[0]
+        space = enforced(constraints, keep or KeepBack()).space
+        self.own, self.low, self.lower, self.upper = space.self_limit, space.table_limit, space.lower, space.upper
         self.torque = 1.0 - constraints["joint_torque"].error / robot.limits.tau_max[: robot.n_arm]
         self.model = mujoco.MjModel.from_xml_string(robot.xml)
         self.model.opt.gravity[:] = 0.0
