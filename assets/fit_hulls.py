@@ -22,7 +22,7 @@ BOX, MESH = int(mujoco.mjtGeom.mjGEOM_BOX), int(mujoco.mjtGeom.mjGEOM_MESH)
 CORNERS = np.array(list(itertools.product((-1.0, 1.0), repeat=3)))
 DIRECTIONS = np.array([d for d in itertools.product((-1.0, 0.0, 1.0), repeat=3) if any(d)])
 DIRECTIONS /= np.linalg.norm(DIRECTIONS, axis=1, keepdims=True)
-SAMPLES = 4000
+SAMPLES = 80_000
 SURE = 1e-4
 """Added to every skin for what lies between the samples and for rounding [m]."""
 

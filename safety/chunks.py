@@ -19,6 +19,8 @@ Array = np.ndarray
 
 AHEAD = 10.0
 """Targets further ahead than this are a mistaken clock, not a plan [s]."""
+FURTHEST = 100.0
+"""A target further than this is no joint position [rad]."""
 DUE = 1e-7
 """A target this near ahead is due [s]: the sums by which two clocks reach the same tick differ by less."""
 
@@ -145,6 +147,12 @@ class ChunkPlayer:
         n, name = len(self.joints), f"chunk {chunk.seq!r}"
         if isinstance(chunk.seq, bool) or not isinstance(chunk.seq, int | np.integer) or chunk.seq <= self.seq:
             raise CommandRefused(f"{name}: out of order, need a sequence number above {self.seq}")
+        most = self.config.longest
+        for what, x in (("targets", chunk.q), ("times", chunk.t)):  # before anything is copied
+            if isinstance(x, np.ndarray) and (x.dtype.kind not in "fiu" or x.size > most * n):
+                raise CommandRefused(
+                    f"{name}: {what} are {x.dtype} of shape {x.shape}, need at most ({most}, {n}) real numbers"
+                )
         try:
             q, t = np.array(chunk.q, dtype=np.float64), np.array(chunk.t, dtype=np.float64)
             received = float(chunk.received)
@@ -158,6 +166,8 @@ class ChunkPlayer:
         for what, values in (("targets", q), ("times", t), ("receive time", np.array(received))):
             if not np.isfinite(values).all():
                 raise CommandRefused(f"{name}: {what} not finite: {values[~np.isfinite(values)][:4].tolist()}")
+        if np.abs(q).max() > FURTHEST:
+            raise CommandRefused(f"{name}: a target of {np.abs(q).max():.4g} rad, accepted up to {FURTHEST}")
         self._check_times(name, t, received)
         columns = self._columns(name, tuple(chunk.joints))
         q, rows = q[:, columns], self._impedances(name, chunk, q.shape)

@@ -49,7 +49,7 @@ from palmar.safety.stop import FAILURES, OK, posture, stop_law, verify_stop, wor
 from palmar.safety.tank import ARM, HAND, Tank, TankConfig, servo_of
 from palmar.safety.torque import effort_of, stop_torque
 from palmar.safety.types import Chunk, Command, CommandRefused, ConfigError, Measurement, People, State, Verdict
-from palmar.safety.watchdog import Event, Watchdog, WatchdogConfig
+from palmar.safety.watchdog import HOLDING, Event, Watchdog, WatchdogConfig
 
 Array = np.ndarray
 
@@ -224,6 +224,7 @@ class Filter:
         """
         if self._started and self.watchdog.state is not State.LATCHED:
             raise CommandRefused(f"start needs a new or latched filter, it is in {self.watchdog.state.value}")
+        self.watchdog.check_start(state.t)
         self.check.start(state)
         if np.abs(state.qd).max() > AT_REST:
             raise CommandRefused(f"start needs a robot at rest (|qd| <= {AT_REST}), got {state.qd}")
@@ -302,6 +303,8 @@ class Filter:
             raise CommandRefused(f"reset refused: {j} is {far.max():.3f} rad from its command; start anew")
         self._fresh = False
         self.check.resume()
+        if self.tank is not None:
+            self.tank.refill()  # a new budget, as the operator decides
         self.watchdog.happen(Event.RESET)
 
     def tick(
@@ -344,6 +347,8 @@ class Filter:
         elif sent.changed:
             self.edited = self.edited or (self.player.seq, now)
             self.counts["changed"] += 1
+            if self.mode == "enforce":
+                self.lookahead.edited()
         self.seq += 1
         self.counts["ticks"] += 1
         command = self._command(sent, now)
@@ -404,10 +409,13 @@ class Filter:
         dog = self.watchdog
         late = dog.late(now)
         self._now = now
-        event = self.check.reading(state, now, self.u, self.ud)
+        # A soft robot may be pushed anywhere: what it obeys is then not to be seen from its positions.
+        obeyed = self.u if self._damping is None or self._state is None else np.asarray(self._state.q, dtype=np.float64)
+        event = self.check.reading(state, now, obeyed, self.ud)
         assert self.check.state is not None
         self._state = self.check.state
-        if event is None and _astray(np.asarray(self._state.q, np.float64), self.u, self._deviation):
+        q = np.asarray(self._state.q, dtype=np.float64)
+        if (event is None or event in HOLDING) and _astray(q, self.u, self._deviation):
             event = Event.TRACKING_ERROR
         if event is None and late:
             event = Event.MISSED_PERIOD

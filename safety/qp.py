@@ -168,9 +168,10 @@ class AccelerationQP:
         people = people or Separation(1.6, 0.0, 2.5, 0.0)  # nobody is tracked: its rows never come
         n, m = robot.n, slots.geometry + slots.contacts
         self.kin, self.bounds, self.space, self.dt = kinematics, bounds, space, dt
+        found = np.zeros(len(kinematics.tree.geom_body), dtype=np.int64)
         self.bar = Barrier(
             config.brake, config.soft, config.rate, config.buffer, config.reach, people.human, people.brake,
-            min(impact, 1e3), slots.pairs, slots.table, slots.palm, slots.obstacles, slots.contacts, slots.prune,
+            min(impact, 1e3), found, slots.pairs, slots.table, slots.palm, slots.obstacles, slots.contacts, slots.prune,
         )  # fmt: skip
         self.arm = robot.n_arm if torque is not None else 0
         torque = torque or Torque()

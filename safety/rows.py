@@ -16,9 +16,11 @@ from numba import njit
 from palmar.safety.dynamics import mass_and_bias
 from palmar.safety.geometry import pair_bounds, pair_row, point_row, poses, segment_distance
 from palmar.safety.hulls import CLOSE
-from palmar.safety.obstacles import OBJECT, PERSON, obstacle_gap, obstacle_row
+from palmar.safety.obstacles import OBJECT, PERSON, from_geom, near_geoms, solid
 from palmar.safety.stop import box
 from palmar.safety.types import ConfigError
+
+Array = np.ndarray
 
 SELF_KIND, TABLE_KIND, PALM_KIND, TORQUE_KIND, POSITION_KIND, VELOCITY_KIND = range(6)
 PERSON_KIND, CONTACT_KIND, TANK_KIND, RATE_KIND = range(6, 10)
@@ -96,6 +98,8 @@ class Barrier(NamedTuple):
     """[m/s2]"""
     impact: float
     """Allowed approach speed at contact [m/s]."""
+    found: Array
+    """Scratch: geoms near an obstacle, (g,)."""
     pairs: int
     table: int
     palm: bool
@@ -213,6 +217,17 @@ def _gradient(above, one, two, xa, xb, n, axis, anchor, row):
 
 
 @njit(cache=True, nogil=True)
+def _gradient_of_point(above, body, x, n, axis, anchor, row):
+    """Gradient of ``n . x`` for a point fixed to ``body`` into ``row`` (n,)."""
+    for j in range(len(row)):
+        row[j] = 0.0
+        if above[body, j]:
+            rx, ry, rz = x[0] - anchor[j, 0], x[1] - anchor[j, 1], x[2] - anchor[j, 2]
+            ax, ay, az = axis[j, 0], axis[j, 1], axis[j, 2]
+            row[j] = n[0] * (ay * rz - az * ry) + n[1] * (az * rx - ax * rz) + n[2] * (ax * ry - ay * rx)
+
+
+@njit(cache=True, nogil=True)
 def _pair_rows(
     tree, hull, pairs, spheres, reach_of, radius, body, above, ends, axis, anchor, v, limit, buffer, reach, brake,
     soft, rate, low, high, scale, prune, slots, t, row, near, matrix, lower, kind,
@@ -296,39 +311,51 @@ def _palm_rows(tree, bounds, space, bar, v, s, low, high, matrix, lower, kind, k
 def _obstacle_rows(tree, bounds, obstacles, bar, v, s, low, high, matrix, lower, kind, k):
     """Keep-out regions and people, then what may be touched; numbers of rows after each."""
     _, _, axis, anchor, ends, t, row, _ = s
-    last = k + bar.obstacles
-    for o in range(obstacles.count):
-        what = obstacles.kind[o]
-        if what == OBJECT or obstacles.limit[o] == -np.inf:
-            continue
-        person = what == PERSON
-        reach = 10.0 * bar.reach if person else bar.reach
-        limit = obstacles.limit[o] + (obstacles.grow[o] * obstacles.reaction if person else bar.buffer)
-        for i in range(len(tree.table)):
-            g = tree.table[i]
-            if k == last or obstacle_gap(tree, ends, g, obstacles, o, limit + reach) >= limit + reach:
+    around, radius, body, above, hand, found = (
+        tree.around,
+        tree.radius,
+        tree.geom_body,
+        tree.above,
+        tree.hand,
+        bar.found,
+    )
+    scale, hard, last = bounds.a, k, k + bar.obstacles
+    for touched in range(2):
+        for o in range(obstacles.count):
+            what, limit = obstacles.kind[o], obstacles.limit[o]
+            if (what == OBJECT) != (touched == 1) or limit == -np.inf:
                 continue
-            h = obstacle_row(tree, g, obstacles, o, ends, axis, anchor, row, t) - limit
-            soft, brake = (obstacles.grow[o], bar.human_brake) if person else (bar.soft, bar.brake)
-            need = _needed(h, _speed(row, v), brake, soft, bar.rate)
-            if _add(row, need, low, high, bounds.a, bar.prune, matrix, lower, k):
-                kind[k] = PERSON_KIND if person else REGION_KIND + obstacles.region[o]
-                k += 1
-    hard = k
-    last = k + bar.contacts
-    for o in range(obstacles.count):
-        if obstacles.kind[o] != OBJECT:
-            continue
-        for i in range(len(tree.table)):
-            g = tree.table[i]
-            if k == last or not tree.hand[g] or obstacle_gap(tree, ends, g, obstacles, o, bar.reach) >= bar.reach:
-                continue
-            h = obstacle_row(tree, g, obstacles, o, ends, axis, anchor, row, t)
-            need = _needed_slow(h, _speed(row, v), bar.brake, bar.impact, bar.rate)
-            if _add(row, need, low, high, bounds.a, bar.prune, matrix, lower, k):
-                matrix[k, len(v) + 1] = CONTACT_SLACK
-                kind[k] = CONTACT_KIND
-                k += 1
+            person, reach = what == PERSON, bar.reach
+            soft, brake, code = bar.soft, bar.brake, REGION_KIND + obstacles.region[o]
+            if person:
+                limit += obstacles.grow[o] * obstacles.reaction
+                soft, brake, reach, code = obstacles.grow[o], bar.human_brake, 10.0 * bar.reach, PERSON_KIND
+            elif touched == 0:
+                limit += bar.buffer
+            solid_ = solid(obstacles.centre, obstacles.frame, obstacles.half, obstacles.radius, o)
+            for i in range(near_geoms(ends, around, tree.moving, solid_, obstacles.around[o], limit + reach, found)):
+                g = found[i]
+                if k == last or touched == 1 and not hand[g]:
+                    continue
+                d, x, n = from_geom(ends, g, solid_)
+                h = d - radius[g] - limit
+                if h >= reach:
+                    continue
+                for c in range(3):
+                    t[0, c], t[1, c] = n[c], ends[g, 0, c] + x * (ends[g, 1, c] - ends[g, 0, c])
+                _gradient_of_point(above, body[g], t[1], t[0], axis, anchor, row)
+                dh = _speed(row, v)
+                if touched == 1:
+                    need = _needed_slow(h, dh, bar.brake, bar.impact, bar.rate)
+                else:
+                    need = _needed(h, dh, brake, soft, bar.rate)
+                if _add(row, need, low, high, scale, bar.prune, matrix, lower, k):
+                    if touched == 1:
+                        matrix[k, len(v) + 1] = CONTACT_SLACK
+                    kind[k] = CONTACT_KIND if touched == 1 else code
+                    k += 1
+        if touched == 0:
+            hard, last = k, k + bar.contacts
     return hard, k
 
 

@@ -11,19 +11,11 @@ from palmar.benchmarks.faults import campaign, cases
 from palmar.benchmarks.injector import Expect, Fault, Rig, broken
 
 CASES = {case.id: case for case in cases()}
-KNOWN = {
-    "row03-1e308-chunk-q": "ChunkPlayer bounds only the first pending target: 1e308 in a later one is not refused",
-    "row19-targets-ten-billion": "ChunkPlayer copies targets before it looks at their shape: MemoryError",
-    "row19-targets-complex": "ChunkPlayer drops the imaginary part of complex targets",
-}
-"""Cases that do not end as they must yet, with the reason; no limit is exceeded in any of them."""
 
 
 def parameters():
     for case in CASES.values():
         marks = [] if case.smoke else [pytest.mark.fault]
-        if case.id in KNOWN:
-            marks.append(pytest.mark.xfail(reason=KNOWN[case.id], strict=False))
         yield pytest.param(case, id=case.id, marks=marks)
 
 
@@ -35,8 +27,6 @@ def test_a_named_fault_ends_as_it_must(case):
 @pytest.mark.parametrize("seed", named(28, {f"pair-{seed}": seed for seed in range(200)}, ("pair-0", "pair-1")))
 def test_no_pair_of_faults_breaks_an_invariant(seed):
     name, found = campaign(seed)
-    if found and (known := [k for k in KNOWN if k in name]):
-        pytest.xfail(KNOWN[known[0]])
     assert found == [], name
 
 
