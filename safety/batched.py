@@ -111,7 +111,8 @@ class BatchedFilter:
         people, shape, slots = asked.people or Separation(1.6, 0.0, 2.5, 0.0), config.barrier, config.slots
         self.bar = Barrier(
             shape.brake, shape.soft, shape.rate, shape.buffer, shape.reach, people.human, people.brake,
-            min(asked.impact, 1e3), np.zeros(0, dtype=np.int64), slots.pairs, slots.table, slots.palm, slots.obstacles, slots.contacts, True,
+            min(asked.impact, 1e3), np.zeros(0, dtype=np.int64), slots.pairs, slots.table, slots.palm, slots.obstacles,
+            slots.contacts, True,
         )  # fmt: skip
         kin = Kinematics.from_model(robot)
         self.parent, self.palm, self.impact = kin.tree.parent.tolist(), kin.tree.palm, asked.impact

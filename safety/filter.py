@@ -376,7 +376,8 @@ class Filter:
         if self.tank is None or self._state is None:
             return None
         s = self._state
-        reading = (s.t, int(s.seq), *(np.asarray(x, dtype=np.float64) for x in (s.q, s.qd, s.tau)))
+        q, qd, tau = (np.asarray(x, dtype=np.float64) for x in (s.q, s.qd, s.tau))
+        reading = (s.t, int(s.seq), q, qd, tau)
         self._level = float(self.tank.meter(now, reading, self.ud, self.udd, stiffness).min())
         return TankRows(*self.tank.rows)
 

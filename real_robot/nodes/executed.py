@@ -64,13 +64,14 @@ class Sent:
 
 def message(joints: Sequence[str], sent: Executed, stamp: Any) -> JointTrajectory:
     """As a message; ``stamp`` is the time of the first sample on ROS's clock."""
-    out = JointTrajectory(joint_names=list(joints))
-    out.header.stamp = stamp
+    points = []
     for t, q, qd in zip(sent.t, sent.q, sent.qd, strict=True):
         point = JointTrajectoryPoint(positions=q.tolist(), velocities=qd.tolist())
         nanoseconds = round((t - sent.t[0]) * 1e9)
         point.time_from_start.sec, point.time_from_start.nanosec = divmod(nanoseconds, 10**9)
-        out.points.append(point)
+        points.append(point)
+    out = JointTrajectory(joint_names=list(joints), points=points)
+    out.header.stamp = stamp
     return out
 
 

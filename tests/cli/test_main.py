@@ -84,7 +84,7 @@ def test_the_version_is_the_packages(palmar):
         (["train", "engine.threads=-1"], "threads must be in [0, 1024], got -1"),
         (
             ["train", "robot.n_arm=6"],
-            "values of robot cannot be changed here, only robot=NAME of ['fr3_leap']",
+            "values of robot cannot be changed here, only robot=NAME of ['fr3_allegro', 'fr3_leap'",
         ),
         (
             ["train", "constraints.constraints.table_force.budget=-1"],
