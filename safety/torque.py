@@ -19,7 +19,7 @@ from palmar.safety.types import ConfigError
 
 Array = np.ndarray
 
-FIRST = 5
+FIRST = 12
 """Ticks at the start of a stop that are all sampled: by then every acceleration has reversed."""
 EVERY = 10
 """Ticks between samples after that."""
@@ -243,7 +243,7 @@ def _speeds(e, v, path, dt):
         last = max(last, end)
     for k in range(last + 1):
         e.sampled[k] = k < FIRST or k % EVERY == 0
-    for i in range(e.arm):
+    for i in range(len(v)):
         e.sampled[int(path[i, LONGEST + 1])] = True
     return last
 
@@ -253,7 +253,7 @@ def stop_torque(b, e, v, a, path, dt):
     """Whether the stop along ``path`` keeps every torque below its limit less the reserve.
 
     Proven for every tick where ``bounded`` says so, at the start or later on the way.  Otherwise checked at the
-    candidate tick, the four after it, where an arm joint comes to rest (its acceleration ends), and every EVERY
+    candidate tick, those after it up to FIRST, where a joint comes to rest (its acceleration ends), and every EVERY
     ticks; for what lies between those the reserve is kept back.
 
     Args:
