@@ -79,12 +79,12 @@ def test_nor_with_the_real_robot():
 
     robot, constraints = _load()
     nearest = {}
-    for seed in (1, 5):
+    for seed in (7, 11):
         count = episode(robot, constraints, make_filter(robot, constraints), seed, 1500)
         assert count.violations == 0, count.worst
         nearest = {name: min(worst, nearest.get(name, np.inf)) for name, worst in count.worst.items()}
     # The adversary came close: the filter, not its aim, kept the distance.
-    assert nearest["joint_position"] < 0.01 and nearest["joint_velocity"] < 0.3
+    assert nearest["joint_position"] < 0.01 and nearest["joint_velocity"] < 1e-3
     assert nearest["joint_acceleration"] < 1e-3 and nearest["joint_jerk"] < 0.1
     assert nearest["self_clearance"] < 0.006
 
