@@ -9,9 +9,14 @@ from dataclasses import dataclass
 
 import mujoco
 import numpy as np
-from mujoco.batch import Batch
 
+from palmar.safety import batched_tree, geometry
 from palmar.safety.robot import RobotModel
+
+try:
+    from mujoco.batch import Batch
+except ImportError:  # MuJoCo before 4.0, which Isaac Lab pins
+    Batch = None
 
 Array = np.ndarray
 DAMPING = 0.03
@@ -33,24 +38,30 @@ class Hand:
 
 
 class Kinematics:
-    """Forward kinematics of B robots of one model."""
+    """Forward kinematics of B robots of one model: MuJoCo's, or the batched filter's where MuJoCo has no batches."""
 
     def __init__(self, robot: RobotModel, batch: int, *, nthread: int = 1):
         model = mujoco.MjModel.from_xml_string(robot.xml)
+        tips = np.array([model.geom(g).id for g in robot.tip_geoms])
+        self.tip_radius = model.geom_size[tips, 0].copy()
+        """Radius of each fingertip [m], (4,)."""
+        self._placed = Placed(robot) if Batch is None else None
+        if Batch is None:
+            return
         model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT
         self._batch = Batch(model, nsim=batch, nthread=nthread)
         self._qadr = np.array([model.joint(j).qposadr[0] for j in robot.joints])
         self._arm = np.array([model.joint(j).id for j in robot.joints[: robot.n_arm]])
         self._palm = model.body(robot.palm_body).id
-        self._tips = np.array([model.geom(g).id for g in robot.tip_geoms])
-        self.tip_radius = model.geom_size[self._tips, 0].copy()
-        """Radius of each fingertip [m], (4,)."""
+        self._tips = tips
         b = self._batch
         self._qpos, self._xpos, self._xmat = b.bind("qpos"), b.bind("xpos"), b.bind("xmat")
         self._axis, self._anchor, self._geom = b.bind("xaxis"), b.bind("xanchor"), b.bind("geom_xpos")
 
     def hand(self, q: Array) -> Hand:
         """Palm, fingertips and Jacobian at joint positions q (B, n) [rad]."""
+        if self._placed is not None:
+            return self._placed.hand(q)
         self._qpos[:, self._qadr] = q
         self._batch.forward(stage=mujoco.mjtStage.mjSTAGE_POS)
         palm = self._xpos[:, self._palm].copy()
@@ -60,6 +71,28 @@ class Kinematics:
             palm=palm,
             rotation=self._xmat[:, self._palm].reshape(-1, 3, 3).copy(),
             tips=self._geom[:, self._tips].copy(),
+            jacobian=np.concatenate([linear, axis], axis=-1).swapaxes(1, 2),
+        )
+
+
+class Placed:
+    """The same from ``batched_tree``, for any MuJoCo."""
+
+    def __init__(self, robot: RobotModel):
+        kin = geometry.Kinematics.from_model(robot)
+        self._links, self._parent, self._palm = batched_tree.links_of(kin), kin.tree.parent.tolist(), kin.tree.palm
+        self._tips, self._n_arm = [kin.geoms.index(g) for g in robot.tip_geoms], robot.n_arm
+
+    def hand(self, q: Array) -> Hand:
+        """See ``Kinematics.hand``."""
+        at = batched_tree.place(self._links, self._parent, np.asarray(q, dtype=np.float64))
+        palm, screw = at.p[:, self._palm], at.screw[:, : self._n_arm]
+        axis = screw[..., :3]
+        linear = np.cross(axis, palm[:, None]) + screw[..., 3:]  # axis x (palm - anchor)
+        return Hand(
+            palm=palm,
+            rotation=at.r[:, self._palm],
+            tips=at.ends[:, self._tips].mean(axis=2),
             jacobian=np.concatenate([linear, axis], axis=-1).swapaxes(1, 2),
         )
 
