@@ -56,15 +56,15 @@ class Filtered:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def reset(self, ids: Array, qpos: Array, qvel: Array) -> None:
+    def reset(self, ids: Array, qpos: Array, qvel: Array, mocap: Array | None = None) -> None:
         """As the engine's; a new filter each, started at rest where the robot is."""
-        self._engine.reset(ids, qpos, qvel)
+        self._engine.reset(ids, qpos, qvel, mocap)
         zero, now = np.zeros(self._robot.n), self._ticks * DT
         for i in ids:
             self._filters[int(i)] = f = self._new()
             f.start(RobotState(now, self._ticks, self._engine.q[i].copy(), zero, zero))
 
-    def advance(self, target: Array, *_: Array) -> Measurement:
+    def advance(self, target: Array, *_: Array, mocap: Array | None = None) -> Measurement:
         """Let every filter follow its target (1, B, n) for one period; the measurements, (S, B, ...)."""
         steps = round(1 / (LiftConfig.rate * DT))
         now = self._ticks * DT
@@ -142,7 +142,7 @@ def row(
     robot = load_robot()
     constraints = load(Path(str(files("palmar.configs"))) / "constraints" / "arm_hand.yaml", robot.limits)
     task = LiftTask(LiftConfig())
-    model, _ = scene.compose(task.blocks)
+    model, _ = scene.compose(furnish=task.furnish)
     model.opt.timestep = DT
     env = FilteredEnv(
         task,

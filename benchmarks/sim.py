@@ -103,7 +103,7 @@ class _Bare:
 
     def __init__(self, task: Any, env: VectorEnv):
         spec = scene.robot_spec()
-        scene.add_blocks(spec, task.blocks)
+        task.furnish(spec)
         self.model = spec.compile()
         self.substeps = env.substeps
         threads = env.engine.batch.nthread

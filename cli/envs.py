@@ -23,11 +23,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the tasks."""
-    from palmar.cli import wiring
     from palmar.safety.config import unknown
     from palmar.safety.types import ConfigError
+    from palmar.sim.tasks import find
 
-    known = wiring.tasks()
+    known = find.names()
     if args.task is not None and args.task not in known:
         raise ConfigError(unknown("task", args.task, known))
     rows = [_row(name) for name in known if args.task in (None, name)]
@@ -40,18 +40,21 @@ def run(args: argparse.Namespace) -> int:
 
 def _row(name: str) -> dict[str, object]:
     """What there is to know about a task."""
+    import numpy as np
+
     from palmar.cli import wiring
     from palmar.cli.config import choices, compose
     from palmar.safety.config import plain
 
     parts = wiring.setup(compose([f"task={name}"]))
+    episode = parts.task.start(np.random.default_rng(0), parts.robot, 1)
     names = parts.task.config.constraints or parts.constraints.names
     held = parts.constraints.select(tuple(names))
     return {
         "task": name,
         "status": parts.task.status,
         "about": (type(parts.task).__doc__ or "").splitlines()[0],
-        "instruction": parts.task.instruction(0) if hasattr(parts.task, "instruction") else "",
+        "instruction": parts.task.instruction(episode.goal[0]),
         "constraints": {c.name: {"budget": c.budget, "unit": c.unit, "runtime": c.runtime} for c in held.constraints},
         "config": plain(parts.task.config),
         "robots": choices("robot"),

@@ -70,11 +70,12 @@ def chosen(word: str, overrides: list[str]) -> tuple[Setup, Any, str]:
     from palmar.cli import wiring
     from palmar.cli.config import compose
     from palmar.safety.types import ConfigError
+    from palmar.sim.tasks import find
 
     if Path(word).is_dir():
         return _bundled(Path(word), overrides)
     parts = wiring.setup(compose(overrides))
-    known = wiring.scripted(parts.task.name)
+    known = find.load(parts.task.name).scripted()
     if word not in known:
         accepted = ", ".join(["a bundle's folder", *known])
         raise ConfigError(f"no folder and no script of {parts.task.name} is called {word!r}; accepted: {accepted}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,23 +54,6 @@ class Setup:
         }
 
 
-def tasks() -> dict[str, tuple[type, type]]:
-    """Configuration and class of every task by name."""
-    from palmar.sim.tasks.lift import LiftConfig, LiftTask
-    from palmar.sim.tasks.reach import ReachConfig, ReachTask
-
-    return {"lift": (LiftConfig, LiftTask), "reach": (ReachConfig, ReachTask)}
-
-
-def scripted(task: str) -> dict[str, Callable[[], Any]]:
-    """Policies of ``task`` that need no training, by name."""
-    if task != "lift":
-        return {}
-    from palmar.sim.tasks.lift_oracle import DoNothing, LiftOracle
-
-    return {"oracle": LiftOracle, "nothing": DoNothing}
-
-
 def setup(composed: Composed) -> Setup:
     """Everything a training or an evaluation is made of.
 
@@ -81,12 +63,13 @@ def setup(composed: Composed) -> Setup:
     from palmar.policies.rl.config import PPOConfig
     from palmar.safety import constraints
     from palmar.sim.robots import load_robot
+    from palmar.sim.tasks import find
 
     values = composed.values
-    task_config, task = tasks()[composed.choices["task"]]
+    found = find.load(composed.choices["task"])
     engine = config.load(EngineConfig, values["engine"], where="engine")
     algo = config.load(PPOConfig, values["algo"], where="algo")
-    asked = task(config.load(task_config, values["task"], where="task"))
+    asked = found.task(config.load(found.config, values["task"], where="task"))
     robot = load_robot(composed.choices["robot"])
     held = constraints.parse(composed.constraints_text(), robot.limits)
     _only_known("algo.budgets", algo.budgets, held)

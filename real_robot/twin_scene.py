@@ -35,17 +35,16 @@ def lift_world(robot: RobotModel, instruction: str, *, seed: int, dt: float) -> 
         PalmarError: If the instruction names no block, or more than one.
     """
     task, target = LiftTask(LiftConfig()), ground(instruction)
-    spec = scene.scene_spec(task.blocks)
+    spec = scene.scene_spec(furnish=task.furnish)
     spec.option.timestep = dt
     model = spec.compile()
-    q, poses, _ = task.start(np.random.default_rng(seed), robot, 1)
+    episode = task.start(np.random.default_rng(seed), robot, 1)
     data = mujoco.MjData(model)
     for k, name in enumerate(robot.joints):
-        data.joint(name).qpos[0] = q[0, k]
+        data.joint(name).qpos[0] = episode.q[0, k]
     for k, block in enumerate(task.blocks):
-        data.joint(f"{block.name}_free").qpos[:] = poses[0, k]
-    objects = tuple(b.name for b in task.blocks)
-    return World(spec.to_xml(), objects, tuple(asdict(b) for b in task.blocks), tuple(data.qpos.tolist()), target)
+        data.joint(f"{block.name}_free").qpos[:] = episode.poses[0, k]
+    return World(spec.to_xml(), task.objects, tuple(asdict(b) for b in task.blocks), tuple(data.qpos.tolist()), target)
 
 
 class Success:

@@ -69,6 +69,14 @@ class Measurement:
     """Largest speed at which a link of the hand moves towards something it may touch and is near to [m/s], (*B,)."""
     tank: Array | None = None
     """Energy left in the tank [J], (*B,)."""
+    wrench: Array | None = None
+    """Force [N] and torque [N m] that the hand exerts on what it touches, at the palm's origin, world axes, (*B, 6)."""
+    object_contact: Array | None = None
+    """Force between the robot and each object [N], (*B, m)."""
+    object_visible: Array | None = None
+    """1 where the robot's cameras see the object, else 0, (*B, m)."""
+    free_cells: Array | None = None
+    """How many cells of the table around the hand it could move to, (*B,): few of them make a corner."""
 
     def replace(self, **changes: Array) -> Measurement:
         """A copy with some fields changed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import mujoco
@@ -19,8 +20,9 @@ from palmar.safety.sight import joint_regions, pose_regions
 from palmar.safety.types import CommandRefused, Measurement
 from palmar.sim import scene
 from palmar.sim.engines.mujoco_cpu import Clearance, MujocoEngine, Regions
-from palmar.sim.interface import Step
+from palmar.sim.interface import Seen, Step, Task, View
 from palmar.sim.latency import Tracker
+from palmar.sim.robots import arm_and_hand
 
 Array = np.ndarray
 THREADS = min(4, os.cpu_count() or 1)
@@ -40,11 +42,12 @@ class VectorEnv:
         clearance: Distance routine, see ``MujocoEngine``.
         nthread: MuJoCo threads, 0 for all.
         stagger: Start the first episodes at random ages, so that they do not all end together (training).
+        dump: Folder for the states of worlds that broke (not finite); made when the first one does.
     """
 
     def __init__(
         self,
-        task: Any,
+        task: Task,
         robot: RobotModel,
         constraints: ConstraintSet | None,
         *,
@@ -54,10 +57,11 @@ class VectorEnv:
         clearance: Clearance | None = None,
         nthread: int = 0,
         stagger: bool = False,
+        dump: Path | None = None,
     ):
         self.task, self.robot, self.constraints, self.num_envs = task, robot, constraints, num_envs
         self.engine = MujocoEngine(
-            model, robot, objects=tuple(b.name for b in task.blocks), nworld=num_envs, nthread=nthread,
+            model, robot, objects=task.objects, nworld=num_envs, nthread=nthread,
             clearance=clearance if constraints is not None else None,
             regions=regions_routine(robot, model, constraints) if constraints is not None else None,
             supply=frozenset(c.margin for c in constraints.constraints) if constraints is not None else frozenset(),
@@ -71,7 +75,9 @@ class VectorEnv:
         self.constraint_names = constraints.names if constraints is not None else ()
         self.substeps = round(1 / (task.config.rate * self.engine.dt))
         self._period = self.substeps * self.engine.dt
-        self._stagger = stagger
+        self._stagger, self._dump = stagger, dump
+        self.broken = 0
+        """Worlds that were restarted because their state was not finite."""
         self.reset(seed)
 
     def reset(self, seed: int | None = None) -> Array:
@@ -81,13 +87,15 @@ class VectorEnv:
             self.rng = np.random.default_rng(seed)
             self._draw_physics()
         self._u, self._ud, self._udd = np.zeros((b, n)), np.zeros((b, n)), np.zeros((b, n))
-        self.goal = np.zeros(b)
+        self.goal: Array = np.zeros(b)
         """What the task's ``start`` drew: index of the named object (B,), wanted pose (B, 7), ..."""
+        self._mocap: Array | None = None
+        self._wrench: Array | None = None
         self._t = np.zeros(b)
         self._age, self._held = np.zeros(b, dtype=int), np.zeros(b)
         self._success = np.zeros(b, dtype=bool)
         self._peak = np.zeros((b, 5))
-        self.tracker = Tracker(self.task.config.tracker, batch=b, objects=len(self.task.blocks), rng=self.rng)
+        self.tracker = Tracker(self.task.config.tracker, batch=b, objects=len(self.task.objects), rng=self.rng)
         self._carry: dict[str, Array] = {}
         self._restart(np.arange(b))
         if self._stagger:
@@ -105,29 +113,76 @@ class VectorEnv:
             raise CommandRefused(f"action has shape {action.shape}, need {(self.num_envs, self.action_dim)}")
         if not np.isfinite(action).all():
             raise CommandRefused(f"action of environment {int(np.argwhere(~np.isfinite(action))[0, 0])} is not finite")
-        samples = self.engine.advance(*self._commands(self.io.joint_target(action)))
+        samples = self._advance(self.io.joint_target(action))
+        broken = self.engine.broken()
+        if broken.any():
+            samples = self._without(samples, np.flatnonzero(broken), action)
         self._t += self._period
         self._age += 1
         cost, margin = self._costs(samples)
         position, quaternion = self.engine.objects()
         self.tracker.update(self._t, position, quaternion)
+        self._wrench = None if samples.wrench is None else samples.wrench[-1]
         obs = self._observe()
-        reward = self.task.reward(
-            self.io.hand, self.io.kinematics.tip_radius, position, quaternion, self.goal, action
-        ).astype(np.float32)
-        self._held = np.where(self.task.achieved(self.io.hand, position, self.goal), self._held + self._period, 0.0)
+        view = self._view(samples, position, quaternion)
+        reward = self.task.reward(view, action).astype(np.float32)
+        self._held = np.where(self.task.achieved(view), self._held + self._period, 0.0)
         self._success |= self._held >= self.task.config.hold - 1e-9
         self._peak = np.maximum(self._peak, samples.contact_force.max(axis=0))
-        truncated = self._age >= self.max_steps
+        terminated = self.task.failed(view) & ~broken
+        truncated = ((self._age >= self.max_steps) | broken) & ~terminated
+        reward[broken], cost[broken], self._success[broken] = 0.0, 0.0, False
         info = {
             "terminal_obs": obs, "success": self._success.copy(), "margin": margin, "peak_force": self._peak.copy(),
+            "broken": broken,
         }  # fmt: skip
-        done = np.flatnonzero(truncated)
+        done = np.flatnonzero(terminated | truncated)
         if len(done):
             obs = obs.copy()
             self._restart(done)
             obs[done] = self._observe()[done]
-        return Step(obs, reward, cost, np.zeros_like(truncated), truncated, info)
+        return Step(obs, reward, cost, terminated, truncated, info)
+
+    def _advance(self, target: Array) -> Measurement:
+        """Send the commands that lead to target (B, n), with the task's scripted bodies and stiffness."""
+        commands = self._commands(target)
+        impedance = getattr(self.io, "impedance", None)
+        if impedance is not None:
+            self.engine.impedance(*impedance)
+        times = self._t + self.engine.dt * np.arange(1, self.substeps + 1)[:, None]
+        self._mocap = self.task.script(times, self.goal)
+        samples = self.engine.advance(*commands, mocap=self._mocap)
+        return samples if self.constraints is None else self.task.sense(samples, self.goal)
+
+    def _view(self, samples: Measurement, position: Array, quaternion: Array) -> View:
+        return View(
+            t=self._t, q=self.engine.q, qd=self.engine.qd, hand=self.io.hand,
+            tip_radius=self.io.kinematics.tip_radius, position=position, quaternion=quaternion, goal=self.goal,
+            samples=samples, mocap=None if self._mocap is None else self._mocap[-1],
+        )  # fmt: skip
+
+    def _without(self, samples: Measurement, ids: Array, action: Array) -> Measurement:
+        """Count, dump and restart worlds whose state means nothing; their samples become those of the fresh start."""
+        self.broken += len(ids)
+        if self._dump is not None:
+            self._dump.mkdir(parents=True, exist_ok=True)
+            np.savez(
+                self._dump / f"broken_{self.broken}.npz", worlds=ids, t=self._t[ids], action=action[ids],
+                state=self.engine.before[ids], goal=self.goal[ids],
+            )  # fmt: skip
+        self._restart(ids)
+        now = self.engine.measure()
+        if self.constraints is not None:
+            stacked = now.at(np.newaxis)
+            now = self.task.sense(stacked, self.goal).at(0)
+        fields = {}
+        for name in Measurement.__dataclass_fields__:
+            value, fresh = getattr(samples, name), getattr(now, name)
+            if value is not None and fresh is not None:
+                value = value.copy()
+                value[:, ids] = fresh[ids]
+            fields[name] = value
+        return Measurement(**fields)
 
     def _commands(self, target: Array) -> tuple[Array, Array, Array, Array]:
         """Joint commands and derivatives at each physics step of the interval, (S, B, n) each."""
@@ -154,23 +209,28 @@ class VectorEnv:
         return result.cost.astype(np.float32), result.margin.astype(np.float32)
 
     def _observe(self) -> Array:
-        return self.io.observe(self.engine.q, self.engine.qd, self.tracker.position, self.tracker.quaternion, self.goal)
+        e, tracker = self.engine, self.tracker
+        return self.io.observe(Seen(e.q, e.qd, tracker.position, tracker.quaternion, self.goal, self._wrench))
 
     def _restart(self, ids: Array) -> None:
         """Fresh episodes for environments ``ids``."""
-        q, poses, goal = self.task.start(self.rng, self.robot, len(ids))
-        model = self.engine.model
+        start = self.task.start(self.rng, self.robot, len(ids))
+        q, poses, goal, model = start.q, start.poses, start.goal, self.engine.model
+        self.engine.set_fields(ids, start.fields)
         qpos = np.tile(model.qpos0, (len(ids), 1))
         for k, joint in enumerate(self.robot.joints):
             qpos[:, model.joint(joint).qposadr[0]] = q[:, k]
-        for m, block in enumerate(self.task.blocks):
-            adr = model.joint(f"{block.name}_free").qposadr[0]
+        for m, name in enumerate(self.task.objects):
+            adr = model.joint(f"{name}_free").qposadr[0]
             qpos[:, adr : adr + 7] = poses[:, m]
-        self.engine.reset(ids, qpos, np.zeros((len(ids), model.nv)))
+        self.engine.reset(ids, qpos, np.zeros((len(ids), model.nv)), start.mocap)
         if self.goal.shape[1:] != goal.shape[1:] or self.goal.dtype != goal.dtype:
             self.goal = np.zeros((self.num_envs, *goal.shape[1:]), goal.dtype)
         self.goal[ids], self._age[ids], self._held[ids], self._t[ids] = goal, 0, 0.0, 0.0
         self._success[ids], self._peak[ids] = False, 0.0
+        if self._wrench is not None:
+            self._wrench = self._wrench.copy()
+            self._wrench[ids] = 0.0
         self._u[ids], self._ud[ids], self._udd[ids] = q, 0.0, 0.0
         self.io.reset(ids, q)
         self._reference = self._u.copy() if len(ids) == self.num_envs else self._reference
@@ -190,16 +250,19 @@ class VectorEnv:
     def _draw_physics(self) -> None:
         """Friction of tips and blocks and mass of blocks, one draw per world."""
         c, b, model, batch = self.task.config, self.num_envs, self.engine.model, self.engine.batch
-        if not self.task.blocks:
+        if not self.task.objects:
             return
         if c.friction is not None:
             friction, mu = batch.expand("geom_friction"), self.rng.uniform(c.friction[0], c.friction[1], b)
-            for name in (*self.robot.tip_geoms, *(f"{o.name}_geom" for o in self.task.blocks)):
+            for name in self.robot.tip_geoms:
                 friction[:, model.geom(name).id, 0] = mu
-        mass = self.rng.uniform(c.mass[0], c.mass[1], (b, len(self.task.blocks)))
+            for name in self.task.objects:
+                first = model.body(name).geomadr[0]
+                friction[:, first : first + model.body(name).geomnum[0], 0] = mu[:, None]
+        mass = self.rng.uniform(c.mass[0], c.mass[1], (b, len(self.task.objects)))
         body_mass, inertia = batch.expand("body_mass"), batch.expand("body_inertia")
-        for m, block in enumerate(self.task.blocks):
-            body = model.body(block.name).id
+        for m, name in enumerate(self.task.objects):
+            body = model.body(name).id
             body_mass[:, body] = mass[:, m]
             inertia[:, body] = model.body_inertia[body] * (mass[:, m] / model.body_mass[body])[:, None]
         batch.set_const()
@@ -253,6 +316,7 @@ def make_env(
     seed: int = 0,
     nthread: int = 0,
     stagger: bool = False,
+    dump: Path | None = None,
     model: mujoco.MjModel | None = None,
 ) -> VectorEnv:
     """A vector environment of ``task`` on engine ``mujoco``, in our scene or a given ``model`` of it.
@@ -260,7 +324,8 @@ def make_env(
     ``constraints`` None switches costs off.  See ``VectorEnv``.
     """
     if model is None:
-        model = scene.compose(task.blocks)[0]
+        arm, hand = arm_and_hand(robot.name)
+        model = scene.compose(arm=arm, hand=hand, furnish=task.furnish)[0]
     names = tuple(task.config.constraints)
     return VectorEnv(
         task,
@@ -271,5 +336,6 @@ def make_env(
         seed=seed,
         nthread=nthread,
         stagger=stagger,
+        dump=dump,
         clearance=clearance_routine(robot, model) if constraints is not None else None,
     )

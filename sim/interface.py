@@ -11,6 +11,68 @@ from palmar.safety.types import Array, Chunk, Command, Measurement
 
 Carry = Any
 Obs = Any
+Goal = Any
+"""What an episode asks, drawn by the task: an array whose first axis is the world."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """How k episodes begin."""
+
+    q: Array
+    """Joint positions, at rest [rad], (k, n)."""
+    poses: Array
+    """Poses of the objects: position [m], w-x-y-z, (k, m, 7)."""
+    goal: Goal
+    """(k, ...)."""
+    fields: Mapping[str, Array] = field(default_factory=dict)
+    """Fields of the model that differ per world, by MuJoCo's name, whole: ``geom_size`` (k, ngeom, 3), ..."""
+    mocap: Array | None = None
+    """Poses of the scripted bodies (k, c, 7), in the model's order; None where there are none."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a robot can see, for B robots: the input of a policy's side, in training and on hardware."""
+
+    q: Array
+    """Joint readings [rad], (B, n)."""
+    qd: Array
+    """[rad/s], (B, n)."""
+    position: Array
+    """Tracked objects [m], (B, m, 3)."""
+    quaternion: Array
+    """Tracked orientations, w-x-y-z, (B, m, 4)."""
+    goal: Goal
+    """(B, ...)."""
+    wrench: Array | None = None
+    """Force [N] and torque [N m] at the palm, world axes, (B, 6); None where no sensor supplies it."""
+
+
+@dataclass(frozen=True)
+class View:
+    """The truth of B simulated worlds after a control step: what a task may look at."""
+
+    t: Array
+    """Age of the episode [s], (B,)."""
+    q: Array
+    """[rad], (B, n)."""
+    qd: Array
+    """[rad/s], (B, n)."""
+    hand: Any
+    """``sim.kinematics.Hand``: palm, fingertips, Jacobian."""
+    tip_radius: Array
+    """[m], (4,)."""
+    position: Array
+    """Objects [m], (B, m, 3)."""
+    quaternion: Array
+    """w-x-y-z, (B, m, 4)."""
+    goal: Goal
+    """(B, ...)."""
+    samples: Measurement
+    """Every physics step of the control step, (S, B, ...)."""
+    mocap: Array | None = None
+    """Poses of the scripted bodies now, (B, c, 7)."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +108,115 @@ class Engine(Protocol):
         """The measurement of the current state, (B, ...); command fields as last sent."""
         ...
 
-    def advance(self, u: Array, ud: Array, udd: Array, uddd: Array) -> Measurement:
-        """Send commands (S, B, n) at S physics steps; the S measurements, each of the state *after* its step."""
+    def set_fields(self, ids: Array, fields: Mapping[str, Array]) -> None:
+        """Give worlds ``ids`` (k,) model fields of their own, by MuJoCo's name, (k, ...)."""
+        ...
+
+    def disturb(self, wrench: Array | None, torque: Array | None) -> None:
+        """Forces and torques on every body [N, N m] (B, nbody, 6), and on joints [N m] (B, n), until the next call."""
+        ...
+
+    def impedance(self, stiffness: Array, damping: Array) -> None:
+        """Stiffness [N m/rad] and damping [N m s/rad] of the position servos, (B, n), until the next call."""
+        ...
+
+    def advance(self, u: Array, ud: Array, udd: Array, uddd: Array, mocap: Array | None = None) -> Measurement:
+        """Send commands (S, B, n) at S physics steps, scripted bodies at (S, B, c, 7).
+
+        Returns:
+            The S measurements, each of the state *after* its step.
+        """
+        ...
+
+
+class TaskIO(Protocol):
+    """A task's policy side: the same in training and on a robot.
+
+    It may have a property ``impedance``: stiffness [N m/rad] and damping [N m s/rad] of the servos, (B, n) each,
+    to go with the newest joint targets.
+    """
+
+    action_names: tuple[str, ...]
+    action_units: tuple[str, ...]
+    action_scales: tuple[float, ...]
+    """What an action of 1 changes, in its unit."""
+    action_dim: int
+    rate: float
+    """Of the policy [Hz]."""
+    obs_names: tuple[str, ...]
+    obs_sizes: tuple[int, ...]
+    obs_units: tuple[str, ...]
+    kinematics: Any
+    """``sim.kinematics.Kinematics`` of the robot."""
+    hand: Any
+    """``sim.kinematics.Hand`` of the newest joint readings."""
+
+    @property
+    def obs_dim(self) -> int:
+        """Length of an observation."""
+        ...
+
+    def reset(self, ids: Array, q: Array) -> None:
+        """Start episodes of robots ``ids`` (k,) at rest at q (k, n)."""
+        ...
+
+    def observe(self, seen: Seen) -> Array:
+        """Observation (B, d) float32."""
+        ...
+
+    def joint_target(self, action: Array) -> Array:
+        """Joint targets (B, n) [rad] to be reached one policy period from now, of actions (B, a) in [-1, 1]."""
+        ...
+
+
+class Task(Protocol):
+    """What is asked.  One module of ``sim.tasks`` each; optional methods have their default in ``sim.tasks.plain``."""
+
+    name: str
+    status: str
+    """``solved`` or ``unsolved``, shown by ``palmar envs``."""
+    config: Any
+    """Frozen; at least max_steps, rate, hold, friction, mass, tracker, constraints."""
+
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """Names of the free bodies, the order of every object axis."""
+        ...
+
+    def furnish(self, spec: Any) -> None:
+        """Add to the ``MjSpec`` of robot and table what the task needs: objects, walls, scripted bodies."""
+        ...
+
+    def io(self, robot: RobotModel, batch: int, *, nthread: int = 1) -> Any:
+        """The policy's side, by the protocol TaskIO."""
+        ...
+
+    def instruction(self, goal: Goal) -> str:
+        """What is said for the goal of one world."""
+        ...
+
+    def start(self, rng: Any, robot: RobotModel, k: int) -> Start:
+        """Draw k episodes."""
+        ...
+
+    def script(self, t: Array, goal: Goal) -> Array | None:
+        """Poses of scripted bodies at episode times t (S, B) [s], (S, B, c, 7); None where there are none."""
+        ...
+
+    def sense(self, samples: Measurement, goal: Goal) -> Measurement:
+        """The samples (S, B, ...) with the optional fields filled that only this task knows of."""
+        ...
+
+    def reward(self, view: View, action: Array) -> Array:
+        """(B,)."""
+        ...
+
+    def achieved(self, view: View) -> Array:
+        """(B,) bool; for ``config.hold`` seconds it is success."""
+        ...
+
+    def failed(self, view: View) -> Array:
+        """(B,) bool: nothing more can be gained, the episode ends."""
         ...
 
 
@@ -111,5 +280,10 @@ __all__ = [
     "Policy",
     "Robot",
     "RobotState",
+    "Seen",
+    "Start",
     "Step",
+    "Task",
+    "TaskIO",
+    "View",
 ]

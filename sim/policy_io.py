@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from palmar.safety.robot import RobotModel
-from palmar.safety.types import ConfigError
-from palmar.sim.tasks.lift import LiftIO
-from palmar.sim.tasks.reach import ReachIO
+from palmar.sim.interface import TaskIO
+from palmar.sim.tasks import find
 
 
-def policy_io(task: str, robot: RobotModel, batch: int = 1) -> Any:
+def policy_io(task: str, robot: RobotModel, batch: int = 1) -> TaskIO:
     """Observation and action mapping of ``task`` for ``batch`` robots.
 
     Raises:
         ConfigError: If there is no such task.
     """
-    known = {"lift": LiftIO, "reach": ReachIO}
-    if task not in known:
-        raise ConfigError(f"no task {task!r}; there are {sorted(known)}")
-    return known[task](robot, batch)
+    return find.load(task).io(robot, batch)

@@ -6,7 +6,7 @@ Everything is addressed by name; names carry no prefix (`fr3_joint1`, `if_mcp`, 
 
 import hashlib
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -177,18 +177,28 @@ def add_contact_sensors(spec: mujoco.MjSpec) -> None:
         _contact_sensor(spec, f"force_{tip}", mujoco.mjtObj.mjOBJ_GEOM, tip)
 
 
-def scene_spec(blocks: Sequence[Block] = (), *, arm: str = "fr3", hand: str = "leap") -> mujoco.MjSpec:
-    """Robot, table, blocks, contact sensors and the camera of reports."""
+Furnish = Callable[[mujoco.MjSpec], None]
+"""What a task adds to the scene."""
+
+
+def scene_spec(
+    blocks: Sequence[Block] = (), *, arm: str = "fr3", hand: str = "leap", furnish: Furnish | None = None
+) -> mujoco.MjSpec:
+    """Robot, table, blocks, contact sensors, the camera of reports, and what ``furnish`` adds."""
     spec = robot_spec(arm, hand)
     add_blocks(spec, blocks)
     add_contact_sensors(spec)
+    if furnish is not None:
+        furnish(spec)
     _camera(spec, "report", eye=(1.12, -0.52, 0.42), target=(0.42, 0.0, 0.16))
     return spec
 
 
-def compose(blocks: Sequence[Block] = (), *, arm: str = "fr3", hand: str = "leap") -> tuple[mujoco.MjModel, str]:
+def compose(
+    blocks: Sequence[Block] = (), *, arm: str = "fr3", hand: str = "leap", furnish: Furnish | None = None
+) -> tuple[mujoco.MjModel, str]:
     """``scene_spec`` compiled, and the XML that reproduces it."""
-    spec = scene_spec(blocks, arm=arm, hand=hand)
+    spec = scene_spec(blocks, arm=arm, hand=hand, furnish=furnish)
     spec.compile()
     xml = spec.to_xml()  # numbers are printed: the model of the text is not bit-equal to the spec's
     return mujoco.MjModel.from_xml_string(xml), xml
@@ -299,6 +309,17 @@ def _camera(spec: mujoco.MjSpec, name: str, *, eye: tuple[float, ...], target: t
     quat = np.zeros(4)
     mujoco.mju_mat2Quat(quat, axes.T.ravel())
     spec.worldbody.add_camera(name=name, pos=eye, quat=quat, fovy=45)
+
+
+def add_touch_sensors(spec: mujoco.MjSpec, objects: Sequence[str]) -> None:
+    """Add ``touch_<object>``: net contact force that the robot exerts on each free body [N], world axes."""
+    root = next(f"{arm}_link0" for arm in ARMS if spec.body(f"{arm}_link0") is not None)
+    for name in objects:
+        sensor = spec.add_sensor(
+            name=f"touch_{name}", type=mujoco.mjtSensor.mjSENS_CONTACT, objtype=mujoco.mjtObj.mjOBJ_XBODY, objname=root
+        )
+        sensor.reftype, sensor.refname = mujoco.mjtObj.mjOBJ_BODY, name
+        sensor.intprm[:3] = [1 << int(mujoco.mjtConDataField.mjCONDATA_FORCE), 3, 1]
 
 
 def _contact_sensor(

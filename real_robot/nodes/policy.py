@@ -26,6 +26,7 @@ from palmar.real_robot.nodes.bridge import COMMAND_TOPIC, NEWEST
 from palmar.real_robot.nodes.executed import EXECUTED_TOPIC, Executed, Listener
 from palmar.safety.robot import RobotModel
 from palmar.safety.types import Array, CommandRefused
+from palmar.sim.interface import Seen
 
 STALE = 0.1
 """Joint states older than this are not acted on [s]."""
@@ -101,7 +102,7 @@ class Learned:
 
     def targets(self, q: Array, qd: Array, position: Array, quaternion: Array) -> Array:
         """One target, one period from now."""
-        obs = self._io.observe(q[None], qd[None], position[None], quaternion[None], self._target)
+        obs = self._io.observe(Seen(q[None], qd[None], position[None], quaternion[None], self._target))
         action, self._carry = self._policy.act(obs, self._carry)
         return np.asarray(self._io.joint_target(np.asarray(action, dtype=np.float64)))
 

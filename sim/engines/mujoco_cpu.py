@@ -15,17 +15,26 @@ import numpy as np
 from mujoco.batch import Batch
 
 from palmar.safety.robot import RobotModel
-from palmar.safety.types import CONTACT_PAIRS, Measurement
+from palmar.safety.types import CONTACT_PAIRS, ConfigError, Measurement
 
 Array = np.ndarray
 POSES, FORCES = ("xpos", "geom_xpos", "geom_xmat"), ("sensordata", "actuator_force")
 """Fields of MjData that belong to the state before a step, and those that belong to the step."""
 TORQUE_RATE, PEOPLE = "joint_torque_rate", "speed_separation"
 """Margins whose fields the engine fills on demand.  No task has people: nobody is near, so nothing comes nearer."""
+WRENCH = ("wrench_force", "wrench_torque")
+"""Sensors of ``Measurement.wrench``; those of ``object_contact`` are called ``touch_<object>``.  Both are optional."""
 Clearance = Callable[[Array, Array, Array], tuple[Array, Array]]
 """Joint positions (*B, n), geom positions (*B, g, 3) and matrices (*B, g, 9) to self and table clearance [m], (*B,)."""
 Regions = Callable[[Array, Array, Array], Array]
 """The same to the distance to each keep-out region [m], (*B, R)."""
+
+FATAL = (
+    mujoco.mjtWarning.mjWARN_BADQPOS.value,
+    mujoco.mjtWarning.mjWARN_BADQVEL.value,
+    mujoco.mjtWarning.mjWARN_BADQACC.value,
+)
+"""Warnings after which a state means nothing."""
 
 Geometry = tuple[Array, Array, Array, Array | None]
 """Self clearance, table clearance, palm position, distances to regions: (*B,), (*B,), (*B, 3), (*B, R) [m]."""
@@ -66,19 +75,29 @@ class MujocoEngine:
         self._obj = np.array([model.joint(f"{o}_free").qposadr[0] for o in objects], dtype=int)
         self._palm = model.body(robot.palm_body).id
         self._force = np.array([model.sensor(f"force_{p}").adr[0] for p in CONTACT_PAIRS])
+        sensors = {model.sensor(k).name: int(model.sensor(k).adr[0]) for k in range(model.nsensor)}
+        self._touch = np.array([sensors.get(f"touch_{o}", -1) for o in objects], dtype=int)
+        self._wrench = np.array([sensors.get(name, -1) for name in WRENCH])
         self.qpos, self.qvel = self.batch.bind("qpos"), self.batch.bind("qvel")
         for name in (*POSES, *FORCES):
             self.batch.bind(name)
+        self.before = self.batch.state.copy()
+        """State rows (mjSTATE_INTEGRATION) at the start of the newest interval, (B, nstate)."""
         n = robot.n
         self._sent = [np.zeros((nworld, n)) for _ in range(4)]
         self._tau = np.zeros((nworld, n))
 
-    def reset(self, ids: Array, qpos: Array, qvel: Array) -> None:
-        """Put worlds ``ids`` (k,) into a state with standing commands at its joint positions."""
+    def reset(self, ids: Array, qpos: Array, qvel: Array, mocap: Array | None = None) -> None:
+        """Put worlds ``ids`` (k,) into a state with standing commands at its joint positions.
+
+        ``mocap`` are the poses of the scripted bodies, (k, c, 7).
+        """
         if len(ids) == 0:
             return
         self.batch.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE)
         self.qpos[ids], self.qvel[ids] = qpos, qvel
+        if mocap is not None:
+            self.batch.mocap_pos[ids], self.batch.mocap_quat[ids] = mocap[..., :3], mocap[..., 3:]
         q = qpos[:, self._qadr]
         self.batch.ctrl[np.ix_(ids, self._act)] = q
         self._sent[0][ids] = q
@@ -86,6 +105,51 @@ class MujocoEngine:
             derivative[ids] = 0.0
         self.batch.forward(ids)
         self._tau[ids] = self.batch.bind("actuator_force")[ids][:, self._act]
+
+    def set_fields(self, ids: Array, fields: Mapping[str, Array]) -> None:
+        """Give worlds ``ids`` (k,) model fields of their own, by MuJoCo's name, (k, ...); constants follow.
+
+        Raises:
+            ConfigError: If there is no such field, or a value has another shape or is not finite.
+        """
+        for name, value in fields.items():
+            try:
+                own = self.batch.expand(name)
+            except (ValueError, AttributeError) as error:
+                raise ConfigError(f"no model field {name!r} that may differ per world: {error}") from None
+            if np.shape(value) != (len(ids), *own.shape[1:]):
+                raise ConfigError(f"{name} of {len(ids)} worlds has shape {np.shape(value)}, need {own.shape[1:]} each")
+            if not np.isfinite(value).all():
+                raise ConfigError(f"{name} holds a number that is not finite")
+            own[ids] = value
+        if fields.keys() & (set(mujoco.MjModel._setconst_inputs) | {"opt.gravity"}):
+            self.batch.set_const(ids)
+
+    def disturb(self, wrench: Array | None, torque: Array | None) -> None:
+        """Forces and torques on every body (B, nbody, 6) and on joints (B, n), until the next call; None for none."""
+        self.batch.xfrc_applied = 0.0 if wrench is None else wrench
+        applied = self.batch.bind("qfrc_applied")
+        applied[:] = 0.0
+        if torque is not None:
+            applied[:, self._vadr] = torque
+
+    def impedance(self, stiffness: Array, damping: Array) -> None:
+        """Stiffness [N m/rad] and damping [N m s/rad] of the position servos, (B, n), until the next call.
+
+        Raises:
+            ConfigError: If one is negative or not finite.
+        """
+        for name, value in (("stiffness", stiffness), ("damping", damping)):
+            if not (np.isfinite(value).all() and (value >= 0).all()):
+                raise ConfigError(f"{name} must be finite and >= 0, got {np.min(value)} to {np.max(value)}")
+        gain, bias = self.batch.expand("actuator_gainprm"), self.batch.expand("actuator_biasprm")
+        gain[:, self._act, 0] = stiffness
+        bias[:, self._act, 1], bias[:, self._act, 2] = -stiffness, -damping
+
+    def broken(self) -> Array:
+        """Worlds (B,) bool whose state is not finite or that MuJoCo gave up on in the last call."""
+        state = np.isfinite(self.qpos).all(1) & np.isfinite(self.qvel).all(1)
+        return ~state | (self.batch.warning[:, list(FATAL), 1] > 0).any(axis=1)
 
     @property
     def q(self) -> Array:
@@ -114,14 +178,21 @@ class MujocoEngine:
             self.batch.time.copy(), now, self._sent, geometry, np.zeros((self.nworld, self.robot.n))
         )
 
-    def advance(self, u: Array, ud: Array, udd: Array, uddd: Array) -> Measurement:
+    def advance(self, u: Array, ud: Array, udd: Array, uddd: Array, mocap: Array | None = None) -> Measurement:
         """Send commands at S physics steps, (S, B, n) each; the S measurements after them, (S, B, ...)."""
         steps = u.shape[0]
         ctrl = np.empty((self.nworld, steps, self.model.nu))
         ctrl[:, :, self._act] = np.swapaxes(u, 0, 1)
+        spec = mujoco.mjtState.mjSTATE_CTRL.value
+        if mocap is not None:
+            moved = np.swapaxes(mocap, 0, 1)
+            flat = (moved[..., :3].reshape(*ctrl.shape[:2], -1), moved[..., 3:].reshape(*ctrl.shape[:2], -1))
+            ctrl = np.concatenate([ctrl, *flat], axis=-1)
+            spec |= mujoco.mjtState.mjSTATE_MOCAP_POS.value | mujoco.mjtState.mjSTATE_MOCAP_QUAT.value
+        self.before[:] = self.batch.state
         start = self.batch.time.copy()
         record = ("qpos", "qvel", *FORCES, *(POSES if self._clearance else ()))
-        out = self.batch.rollout(steps, control=ctrl, record=record)
+        out = self.batch.rollout(steps, control=ctrl, control_spec=spec, record=record)
         self._sent = [u[-1], ud[-1], udd[-1], uddd[-1]]
         of = {k: np.swapaxes(out[k], 0, 1) for k in ("qpos", "qvel", *FORCES)}
         t = start + self.dt * np.arange(1, steps + 1)[:, None]
@@ -164,7 +235,9 @@ class MujocoEngine:
         far = np.full(t.shape, np.inf)
         own, table, palm, regions = geometry or (far, far, np.full((*t.shape, 3), np.nan), None)
         people = PEOPLE in self._supply
-        force = of["sensordata"][..., self._force[:, None] + np.arange(3)]
+        sensed = of["sensordata"]
+        force = sensed[..., self._force[:, None] + np.arange(3)]
+        touch = np.linalg.norm(sensed[..., self._touch[:, None] + np.arange(3)], axis=-1)
         return Measurement(
             t=t,
             q=of["qpos"][..., self._qadr],
@@ -184,4 +257,6 @@ class MujocoEngine:
             clearance_keep_out=regions,
             clearance_person=far if people else None,
             approach_person=np.zeros(t.shape) if people else None,
+            object_contact=touch if len(self._touch) and self._touch.min() >= 0 else None,
+            wrench=sensed[..., (self._wrench[:, None] + np.arange(3)).ravel()] if self._wrench.min() >= 0 else None,
         )

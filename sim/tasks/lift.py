@@ -7,15 +7,19 @@ Numbers of the observation, action and reward follow learning.md, section 2.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from palmar.safety.robot import RobotModel
 from palmar.safety.types import ConfigError, PalmarError
+from palmar.sim.interface import Seen, Start, View
 from palmar.sim.kinematics import Hand, Kinematics, arm_step, matrix, rotation_z
 from palmar.sim.latency import TrackerConfig
 from palmar.sim.scene import GRASP, Block
+from palmar.sim.tasks.plain import Plain
 
 Array = np.ndarray
 
@@ -171,17 +175,10 @@ class LiftIO:
         self._palm[ids], self._yaw[ids] = self.hand.palm[ids], 0.0
         self._share[ids], self._last_action[ids] = 0.0, 0.0
 
-    def observe(self, q: Array, qd: Array, position: Array, quaternion: Array, target: Array) -> Array:
-        """Observation (B, d) float32.
-
-        Args:
-            q: Joint readings [rad], (B, n).
-            qd: [rad/s], (B, n).
-            position: Tracked block centres [m], (B, m, 3).
-            quaternion: Tracked orientations, w-x-y-z, (B, m, 4).
-            target: Index of the named block, (B,) int.
-        """
+    def observe(self, seen: Seen) -> Array:
+        """Observation (B, d) float32; the goal is the index of the named block, (B,) int."""
         b = np.arange(self.batch)
+        q, qd, position, quaternion, target = seen.q, seen.qd, seen.position, seen.quaternion, seen.goal
         self.hand = hand = self.kinematics.hand(q)
         block, axes = position[b, target], matrix(quaternion[b, target])
         tips = hand.tips - block[:, None]
@@ -218,8 +215,8 @@ class LiftIO:
         return self.target
 
 
-class LiftTask:
-    """What is asked: where episodes start, what is rewarded, when it is done.  Sees the truth of the simulator."""
+class LiftTask(Plain):
+    """Lift the named block, and only that one."""
 
     name = "lift"
     blocks = BLOCKS
@@ -232,12 +229,12 @@ class LiftTask:
         """The policy's side of the task."""
         return LiftIO(robot, batch, nthread=nthread)
 
-    def instruction(self, target: int) -> str:
+    def instruction(self, goal: int) -> str:
         """The sentence for a target."""
-        return f"lift the {BLOCKS[target].name.replace('_', ' ')}"
+        return f"lift the {BLOCKS[goal].name.replace('_', ' ')}"
 
-    def start(self, rng: np.random.Generator, robot: RobotModel, k: int) -> tuple[Array, Array, Array]:
-        """K starts: joint positions (k, n), block poses (k, m, 7), targets (k,) int."""
+    def start(self, rng: np.random.Generator, robot: RobotModel, k: int) -> Start:
+        """K episodes; goals are indices of blocks, (k,) int."""
         q = np.tile(robot.home, (k, 1))
         q[:, : robot.n_arm] += rng.uniform(-0.03, 0.03, (k, robot.n_arm))
         poses = np.zeros((k, len(BLOCKS), 7))
@@ -245,7 +242,7 @@ class LiftTask:
         poses[..., 2] = np.array([b.half_size[2] for b in BLOCKS])
         yaw = rng.uniform(-np.pi, np.pi, (k, len(BLOCKS)))
         poses[..., 3], poses[..., 6] = np.cos(yaw / 2), np.sin(yaw / 2)
-        return q, poses, rng.integers(0, len(BLOCKS), k)
+        return Start(q, poses, rng.integers(0, len(BLOCKS), k))
 
     def _layout(self, rng: np.random.Generator, k: int) -> Array:
         """Block centres (k, m, 2) at least ``spacing`` apart, uniform over those layouts (rejection)."""
@@ -261,15 +258,14 @@ class LiftTask:
                 return out
         raise ConfigError(f"{len(BLOCKS)} blocks {self.config.spacing} m apart do not fit into {self.config.region} m")
 
-    def reward(
-        self, hand: Hand, radius: Array, position: Array, quaternion: Array, target: Array, action: Array
-    ) -> Array:
+    def reward(self, view: View, action: Array) -> Array:
         """(B,): approach, opposed pinch, height; see learning.md section 2."""
+        hand, target = view.hand, view.goal
         b = np.arange(len(target))
-        block, axes = position[b, target], matrix(quaternion[b, target])
+        block, axes = view.position[b, target], matrix(view.quaternion[b, target])
         half, is_round = _HALF[target], _ROUND[target]
         to = hand.tips - block[:, None]
-        gaps = np.maximum(surface_distance(to @ axes, half, is_round) - radius, 0.0)
+        gaps = np.maximum(surface_distance(to @ axes, half, is_round) - view.tip_radius, 0.0)
         pinch = 0.5 * hand.tips[:, 3] + 0.25 * (hand.tips[:, 0] + hand.tips[:, 1])
         nearest = np.argmin(gaps[:, :3], axis=1)
         thumb, finger = to[:, 3, :2], to[b, nearest, :2]
@@ -281,9 +277,10 @@ class LiftTask:
         effort = np.mean(np.clip(action, -1, 1) ** 2, axis=1)
         return 0.15 * reach + 0.25 * g + h / 0.12 * (0.3 + 0.7 * g) + 0.6 * done - 0.02 * effort
 
-    def achieved(self, hand: Hand, position: Array, target: Array) -> Array:
+    def achieved(self, view: View) -> Array:
         """(B,) bool: the named block, and only that one, is up; holding it ``hold`` seconds is success."""
-        rise = position[..., 2] - _HALF[:, 2]
+        target = view.goal
+        rise = view.position[..., 2] - _HALF[:, 2]
         b = np.arange(len(target))
         others = rise.copy()
         others[b, target] = 0.0
@@ -292,3 +289,13 @@ class LiftTask:
 
 _HALF = np.array([b.half_size for b in BLOCKS])
 _ROUND = np.array([b.shape == "cylinder" for b in BLOCKS])
+
+
+def scripted() -> dict[str, Callable[[], Any]]:
+    """Policies that need no training."""
+    from palmar.sim.tasks.lift_oracle import DoNothing, LiftOracle
+
+    return {"oracle": LiftOracle, "nothing": DoNothing}
+
+
+Config, Task, IO = LiftConfig, LiftTask, LiftIO

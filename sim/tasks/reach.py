@@ -13,8 +13,10 @@ import numpy as np
 from palmar.safety.geometry import Kinematics as Clearances
 from palmar.safety.robot import RobotModel
 from palmar.safety.types import ConfigError
+from palmar.sim.interface import Seen, Start, View
 from palmar.sim.kinematics import Hand, Kinematics, matrix, quaternion, rotation_vector
 from palmar.sim.latency import TrackerConfig
+from palmar.sim.tasks.plain import Plain
 
 Array = np.ndarray
 JOINT_STEP = 0.08
@@ -82,8 +84,9 @@ class ReachIO:
         """Start episodes of robots ``ids`` (k,) at rest at q (k, n)."""
         self.target[ids], self._last_action[ids] = q, 0.0
 
-    def observe(self, q: Array, qd: Array, position: Array, quaternion: Array, goal: Array) -> Array:
-        """Observation (B, d) float32; goal is the wanted palm pose (B, 7): position [m], w-x-y-z."""
+    def observe(self, seen: Seen) -> Array:
+        """Observation (B, d) float32; the goal is the wanted palm pose (B, 7): position [m], w-x-y-z."""
+        q, qd, goal = seen.q, seen.qd, seen.goal
         self.hand = hand = self.kinematics.hand(q)
         n = self.robot.n_arm
         turn = rotation_vector(matrix(goal[:, 3:]) @ hand.rotation.swapaxes(1, 2))
@@ -102,11 +105,10 @@ class ReachIO:
         return self.target.copy()
 
 
-class ReachTask:
-    """Where episodes start, what is rewarded, when it is done."""
+class ReachTask(Plain):
+    """Bring the palm to a pose."""
 
     name = "reach"
-    blocks = ()
     status = "solved"
 
     def __init__(self, config: ReachConfig):
@@ -117,8 +119,8 @@ class ReachTask:
         """The policy's side of the task."""
         return ReachIO(robot, batch, nthread=nthread)
 
-    def start(self, rng: np.random.Generator, robot: RobotModel, k: int) -> tuple[Array, Array, Array]:
-        """K starts: joint positions (k, n), no objects (k, 0, 7), goal poses of the palm (k, 7)."""
+    def start(self, rng: np.random.Generator, robot: RobotModel, k: int) -> Start:
+        """K episodes without objects; goals are poses of the palm (k, 7)."""
         if self._kinematics is None:
             self._kinematics, self._clearances = Kinematics(robot, 1), Clearances.from_model(robot)
         q, goals = np.empty((k, robot.n)), np.empty((k, 7))
@@ -126,7 +128,7 @@ class ReachTask:
             q[i] = self._free(rng, robot)
             hand = self._kinematics.hand(self._free(rng, robot)[None])
             goals[i] = np.concatenate([hand.palm[0], quaternion(hand.rotation)[0]])
-        return q, np.zeros((k, 0, 7)), goals
+        return Start(q, np.zeros((k, 0, 7)), goals)
 
     def _free(self, rng: np.random.Generator, robot: RobotModel) -> Array:
         """Joint positions that touch nothing."""
@@ -140,21 +142,22 @@ class ReachTask:
                 return q
         raise ConfigError(f"no free pose within {self.config.spread} rad of home and {self.config.height} m up")
 
-    def reward(
-        self, hand: Hand, radius: Array, position: Array, quaternion: Array, goal: Array, action: Array
-    ) -> Array:
+    def reward(self, view: View, action: Array) -> Array:
         """(B,): nearness in position and angle, a bonus inside the tolerance, less effort."""
-        dp, dw = self._errors(hand, goal)
+        dp, dw = self._errors(view.hand, view.goal)
         near = 0.5 * (1 - np.tanh(4 * dp)) + 0.3 * (1 - np.tanh(1.5 * dw))
         sharp = 0.4 * np.exp(-((dp / 0.03) ** 2) - (dw / 0.25) ** 2)
         inside = (dp < self.config.position) & (dw < self.config.angle)
         return near + sharp + 0.5 * inside - 0.02 * np.mean(np.clip(action, -1, 1) ** 2, axis=1)
 
-    def achieved(self, hand: Hand, position: Array, goal: Array) -> Array:
+    def achieved(self, view: View) -> Array:
         """(B,) bool: inside the tolerance; staying ``hold`` seconds is success."""
-        dp, dw = self._errors(hand, goal)
+        dp, dw = self._errors(view.hand, view.goal)
         return (dp < self.config.position) & (dw < self.config.angle)
 
     def _errors(self, hand: Hand, goal: Array) -> tuple[Array, Array]:
         turn = rotation_vector(matrix(goal[:, 3:]) @ hand.rotation.swapaxes(1, 2))
         return np.linalg.norm(goal[:, :3] - hand.palm, axis=1), np.linalg.norm(turn, axis=1)
+
+
+Config, Task, IO = ReachConfig, ReachTask, ReachIO

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from palmar.safety.types import ConfigError, PalmarError
+from palmar.sim.interface import Seen
 from palmar.sim.kinematics import matrix, quaternion, rotation_vector, rotation_z
 from palmar.sim.latency import Tracker, TrackerConfig
 from palmar.sim.policy_io import policy_io
@@ -48,7 +49,8 @@ def test_layouts_that_do_not_fit_are_refused(robot):
 
 
 def test_starts_keep_the_blocks_apart_on_the_table(robot):
-    _, poses, goal = LiftTask(LiftConfig()).start(np.random.default_rng(0), robot, 500)
+    start = LiftTask(LiftConfig()).start(np.random.default_rng(0), robot, 500)
+    poses, goal = start.poses, start.goal
     for i in range(3):
         for j in range(i):
             assert np.linalg.norm(poses[:, i, :2] - poses[:, j, :2], axis=1).min() >= LiftConfig().spacing
@@ -125,6 +127,6 @@ def test_equal_inputs_give_equal_targets(robot):
     position, quat = rng.uniform(0.4, 0.6, (1, 3, 3)), np.tile([1.0, 0, 0, 0], (1, 3, 1))
     for _ in range(5):
         action, q = rng.uniform(-1, 1, (1, 8)), robot.home[None] + rng.normal(0, 0.01, (1, robot.n))
-        seen = [io.observe(q, q * 0, position, quat, np.array([1])) for io in ios]
+        seen = [io.observe(Seen(q, q * 0, position, quat, np.array([1]))) for io in ios]
         done = [io.joint_target(action) for io in ios]
         assert np.array_equal(*seen) and np.array_equal(*done)
