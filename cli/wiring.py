@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -79,17 +80,19 @@ def setup(composed: Composed) -> Setup:
 
 def environment(parts: Setup, *, num_envs: int, seed: int, stagger: bool = False) -> Any:
     """A vector environment of the task with the constraints' costs."""
+    from palmar.sim import shards
     from palmar.sim.env import make_env
 
-    return make_env(
-        parts.task,
-        parts.robot,
-        parts.constraints,
-        num_envs=num_envs,
-        seed=seed,
-        nthread=parts.engine.threads,
-        stagger=stagger,
-    )
+    def make(worlds: int, seed: int, threads: int) -> Any:
+        return make_env(
+            parts.task, parts.robot, parts.constraints, num_envs=worlds, seed=seed, nthread=threads, stagger=stagger
+        )
+
+    threads = parts.engine.threads or os.cpu_count() or 1
+    if num_envs % shards.SHARDS or num_envs < shards.SHARDS * shards.SMALLEST:
+        return make(num_envs, seed, threads)
+    each = max(1, threads // shards.SHARDS)
+    return shards.Shards(lambda worlds, s: make(worlds, s, each), num_envs=num_envs, seed=seed)
 
 
 def clearance_of(robot: RobotModel) -> Clearance:
