@@ -1,141 +1,245 @@
-"""``palmar bench sim``: the vector environment against bare ``mujoco.rollout``, interleaved.
+"""``palmar bench sim``: the vector environment of every task against bare ``mujoco.rollout``, interleaved.
 
-The baseline is the same scene without contact sensors at the same decimation and the same recorded controls,
-state in and state out; ``env_ratio`` is its time over the environment's (costs on).  ``cost_overhead`` compares
-the environment with costs to the same one without.
+The baseline is the same scene without contact sensors, with the same geometry, decimation, controls and scripted
+bodies, state in and state out.  ``env_ratio`` is its time over the environment's, costs on: by the wall clock, where
+Python work that does not overlap with physics counts once per thread; ``cpu_ratio`` is the same in CPU seconds.
+``cost_overhead`` compares the environment with costs to the same one without.
 """
 
 from __future__ import annotations
 
+import copy
 import statistics
 import time
 from collections.abc import Callable
-from importlib.resources import files
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import mujoco
 import numpy as np
 from mujoco import rollout
+from mujoco.batch import MODEL_FIELDS, Batch
 
-from palmar.safety.constraints import load
+from palmar.cli.config import compose
+from palmar.cli.wiring import Setup, environment, setup
 from palmar.sim import scene
 from palmar.sim.env import VectorEnv, make_env
-from palmar.sim.robots import load_robot
-from palmar.sim.tasks.lift import LiftConfig, LiftTask
-from palmar.sim.tasks.lift_oracle import LiftOracle
-from palmar.sim.tasks.reach import ReachConfig, ReachTask
+from palmar.sim.robots import arm_and_hand
+from palmar.sim.tasks import find
 
 Array = np.ndarray
+Progress = Callable[[str], None]
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def run(
-    *, rounds: int = 9, steps: int = 25, num_envs: int = 128, progress: Callable[[str], None] | None = None
+    *,
+    rounds: int = 9,
+    steps: int = 20,
+    num_envs: int = 128,
+    tasks: tuple[str, ...] = (),
+    progress: Progress | None = None,
 ) -> dict:
-    """Both tasks; medians over ``rounds`` interleaved rounds of ``steps`` control steps."""
+    """A row per task, and one of ``mujoco.batch`` against ``mujoco.rollout``.
+
+    Args:
+        rounds: Interleaved rounds; medians of them are told.
+        steps: Control steps of a round.
+        num_envs: Worlds.
+        tasks: Names; none for every task.
+        progress: Told what is being measured.
+    """
     rows = []
-    for task in (LiftTask(LiftConfig()), ReachTask(ReachConfig())):
-        rows.append(_row(task, rounds, steps, num_envs, progress))
+    for name in tasks or find.names():
+        rows.append(_row(name, rounds, steps, num_envs, progress or (lambda _: None)))
+    rows.append(_routes(rounds, num_envs))
     return {"name": "sim", "rows": rows}
 
 
-def _row(task: Any, rounds: int, steps: int, num_envs: int, progress: Callable[[str], None] | None) -> dict:
-    robot = load_robot()
-    path = Path(str(files("palmar.configs"))) / "constraints" / "arm_hand.yaml"
-    constraints = load(path, robot.limits)
-    with_costs = make_env(task, robot, constraints, num_envs=num_envs, seed=0)
-    without = make_env(task, robot, None, num_envs=num_envs, seed=0)
-    bare = _Bare(task, with_costs)
-    times: dict[str, list[float]] = {"costs": [], "plain": [], "bare": []}
-    policy = LiftOracle() if task.name == "lift" else None
-    rng = np.random.default_rng(0)
+def _row(name: str, rounds: int, steps: int, num_envs: int, progress: Progress) -> dict:
+    words = [f"task={name}"]
+    if (Path(__file__).parents[1] / "configs" / "constraints" / f"{name}.yaml").is_file():
+        words.append(f"constraints={name}")
+    parts = setup(compose(words))
+    before = _resident()
+    env = environment(parts, num_envs=num_envs, seed=0)
+    env.step(np.zeros((num_envs, env.action_dim)))
+    megabytes = (_resident() - before) / num_envs
+    plain = environment(_without_costs(parts), num_envs=num_envs, seed=0)
+    bare = [_Bare(parts, part) for part in getattr(env, "parts", [env])]
+    policy = find.load(name).scripted().get("oracle")
+    spent = {side: {clock: [] for clock in CLOCKS} for side in ("costs", "plain", "bare")}
     for k in range(rounds + 1):
-        actions = _record(with_costs, bare, policy, steps, rng, times["costs"])
-        times["plain"].append(_replay(without, actions))
-        times["bare"].append(bare.run())
-        if progress:
-            progress(f"{task.name}: round {k} of {rounds}")
-    median = {name: statistics.median(t[1:]) for name, t in times.items()}
-    ratio = statistics.median(b / c for b, c in zip(times["bare"][1:], times["costs"][1:], strict=True))
-    overhead = statistics.median(c / p for c, p in zip(times["costs"][1:], times["plain"][1:], strict=True)) - 1
+        progress(f"{name}: round {k} of {rounds}")
+        actions = _actions(env, policy() if policy else None, steps, k)
+        for b in bare:
+            b.begin()
+        _time(partial(_replay, env, actions, k), spent["costs"])
+        for b in bare:
+            b.end()
+        _time(partial(_replay, plain, actions, k), spent["plain"])
+        _time(partial(_Bare.run_all, bare), spent["bare"])
+    t = {side: {c: np.array(v[1:]) for c, v in clocks.items()} for side, clocks in spent.items()}
     return {
-        "task": task.name,
+        "task": name,
         "engine": "mujoco",
-        "env_steps_per_s": round(num_envs * steps / median["costs"], 1),
-        "env_ratio": round(ratio, 3),
-        "cost_overhead": round(overhead, 3),
-        "num_envs": num_envs,
+        "device": "cpu",
+        "worlds": num_envs,
+        "env_steps_per_s": round(num_envs * steps / float(np.median(t["costs"]["wall"])), 1),
+        "env_ratio": _ratio(t["bare"]["wall"], t["costs"]["wall"]),
+        "cpu_ratio": _ratio(t["bare"]["cpu"], t["costs"]["cpu"]),
+        "cost_overhead": round(_ratio(t["costs"]["cpu"], t["plain"]["cpu"]) - 1, 3),
+        "mb_per_world": round(megabytes, 3),
         "rounds": rounds,
     }
 
 
-def _record(env: VectorEnv, bare: _Bare, policy: Any, steps: int, rng: Any, out: list[float]) -> list[Array]:
-    """Time ``steps`` steps from a fresh start with costs on; keep actions and controls for the other two."""
-    obs = env.reset(1)
+def _ratio(a: Array, b: Array) -> float:
+    return round(float(np.median(a / b)), 3)
+
+
+def _time(work: Callable[[], Any], into: dict[str, list[float]]) -> None:
+    begin = {name: clock() for name, clock in CLOCKS.items()}
+    work()
+    for name, clock in CLOCKS.items():
+        into[name].append(clock() - begin[name])
+
+
+def _without_costs(parts: Setup) -> Setup:
+    changed = copy.copy(parts)
+    object.__setattr__(changed, "constraints", None)
+    return changed
+
+
+def _actions(env: Any, policy: Any, steps: int, seed: int) -> list[Array]:
+    """What the oracle does, or random actions, from the start that ``_replay`` begins at."""
+    rng, obs = np.random.default_rng(seed), env.reset(seed)
     carry = policy.start(env.num_envs) if policy else None
-    bare.begin(env)
-    actions, spent = [], 0.0
+    actions = []
     for _ in range(steps):
         if policy:
             action, carry = policy.act(obs, carry)
         else:
             action = rng.uniform(-1, 1, (env.num_envs, env.action_dim))
-        t = time.perf_counter()
-        obs = env.step(action).obs
-        spent += time.perf_counter() - t
         actions.append(action)
-        bare.keep(env)
-    out.append(spent)
+        obs = env.step(action).obs
     return actions
 
 
-def _replay(env: VectorEnv, actions: list[Array]) -> float:
-    """Time the same actions from the same start."""
-    env.reset(1)
-    t = time.perf_counter()
+def _replay(env: Any, actions: list[Array], seed: int) -> None:
+    env.reset(seed)
     for action in actions:
         env.step(action)
-    return time.perf_counter() - t
 
 
 class _Bare:
-    """``mujoco.rollout`` of the scene without sensors, on as many threads as the environment."""
+    """``mujoco.rollout`` of one environment's scene without sensors, on as many threads, with what it was sent."""
 
-    def __init__(self, task: Any, env: VectorEnv):
-        spec = scene.robot_spec()
-        task.furnish(spec)
-        self.model = spec.compile()
-        self.substeps = env.substeps
+    def __init__(self, parts: Setup, env: VectorEnv):
+        arm, hand = arm_and_hand(parts.robot.name)
+        spec = scene.robot_spec(arm, hand)
+        parts.task.furnish(spec)
+        for sensor in list(spec.sensors):
+            spec.delete(sensor)
+        self.env, self.model = env, spec.compile()
         threads = env.engine.batch.nthread
         self.data = [mujoco.MjData(self.model) for _ in range(threads)]
         self.pool = rollout.Rollout(nthread=threads)
-        self.controls: list[Array] = []
+        self.models: list[mujoco.MjModel] = []
 
-    def begin(self, env: VectorEnv) -> None:
-        """Start from the environment's state."""
-        self.state = self._state(env)
-        self.controls = []
+    def begin(self) -> None:
+        """Listen to what the environment sends from its next reset on."""
+        self.sent: list[tuple[Array, int, int]] = []
+        self.state: Array | None = None
+        batch = self.env.engine.batch
+        self._rollout = batch.rollout
 
-    def keep(self, env: VectorEnv) -> None:
-        """Remember the control of the step just taken (held for its substeps)."""
-        self.controls.append(env.engine.batch.ctrl.copy())
+        def listen(nstep: int, **given: Any) -> Any:
+            if self.state is None:
+                self.models = self._models()
+                self.state = self._state()
+            self.sent.append((given["control"].copy(), given["control_spec"], nstep))
+            return self._rollout(nstep, **given)
 
-    def run(self) -> float:
-        """Time the remembered steps."""
+        batch.rollout = listen
+
+    def end(self) -> None:
+        """Stop listening."""
+        self.env.engine.batch.rollout = self._rollout
+
+    @staticmethod
+    def run_all(sides: list[_Bare]) -> None:
+        """The remembered steps, side after side; each uses its own threads."""
+        if len(sides) == 1:
+            sides[0].run()
+            return
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(len(sides)) as pool:
+            list(pool.map(_Bare.run, sides))
+
+    def run(self) -> None:
+        """The remembered steps."""
         state = self.state
-        t = time.perf_counter()
-        for control in self.controls:
-            held = np.repeat(control[:, None], self.substeps, axis=1)
-            states, _ = self.pool.rollout(self.model, self.data, state, held, nstep=self.substeps)
+        for control, spec, nstep in self.sent:
+            states, _ = self.pool.rollout(self.models, self.data, state, control, control_spec=spec, nstep=nstep)
             state = states[:, -1]
-        return time.perf_counter() - t
 
-    def _state(self, env: VectorEnv) -> Array:
+    def _models(self) -> Any:
+        """A model per world where the task made them differ, else one."""
+        batch = self.env.engine.batch
+        own = {f: v for f in sorted(MODEL_FIELDS) if (v := batch.expanded(f)) is not None and not f.startswith("opt.")}
+        models = []
+        for k in range(self.env.num_envs):
+            model = copy.copy(self.model)
+            for name, value in own.items():
+                if getattr(model, name).shape == value.shape[1:]:
+                    getattr(model, name)[:] = value[k]
+            models.append(model)
+        return models
+
+    def _state(self) -> Array:
         spec = mujoco.mjtState.mjSTATE_FULLPHYSICS
-        data, out = self.data[0], []
-        for qpos, qvel in zip(env.engine.qpos, env.engine.qvel, strict=True):
+        engine, data, out = self.env.engine, self.data[0], []
+        for qpos, qvel in zip(engine.qpos, engine.qvel, strict=True):
             data.qpos[:], data.qvel[:] = qpos, qvel
             row = np.empty(mujoco.mj_stateSize(self.model, spec))
             mujoco.mj_getState(self.model, data, row, spec)
             out.append(row)
         return np.array(out)
+
+
+def _routes(rounds: int, num_envs: int) -> dict:
+    """``mujoco.batch`` against ``mujoco.rollout``: the lift scene, ten steps, states recorded, CPU seconds."""
+    task = find.load("lift")
+    env = make_env(task.task(task.config()), setup(compose(["task=lift"])).robot, None, num_envs=num_envs, nthread=1)
+    env.step(np.zeros((num_envs, env.action_dim)))
+    model, batch = env.engine.model, Batch(env.engine.model, num_envs, nthread=1)
+    spec = mujoco.mjtState.mjSTATE_FULLPHYSICS
+    state = np.empty((num_envs, mujoco.mj_stateSize(model, spec)))
+    for k in range(num_envs):
+        mujoco.mj_getState(model, env.engine.batch.get_data(k), state[k], spec)
+    control = np.repeat(env.engine.batch.ctrl[:, None], 10, axis=1)
+    pool, data = rollout.Rollout(nthread=1), [mujoco.MjData(model)]
+
+    def by_batch() -> None:
+        batch.qpos[:], batch.qvel[:] = env.engine.qpos, env.engine.qvel
+        batch.rollout(10, control=control, record=("qpos", "qvel"))
+
+    spent: dict[str, dict[str, list[float]]] = {side: {clock: [] for clock in CLOCKS} for side in ("batch", "rollout")}
+    for _ in range(rounds + 1):
+        _time(by_batch, spent["batch"])
+        _time(lambda: pool.rollout(model, data, state, control, nstep=10), spent["rollout"])
+    ratios = [a / b for a, b in zip(spent["batch"]["cpu"][1:], spent["rollout"]["cpu"][1:], strict=True)]
+    return {
+        "compared": "mujoco.batch / mujoco.rollout, CPU seconds",
+        "worlds": num_envs,
+        "ratio": round(statistics.median(ratios), 3),
+    }
+
+
+def _resident() -> float:
+    """Memory this process holds [MB]."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 1e6
