@@ -150,7 +150,7 @@ def test_a_bench_writes_rows_and_where_they_came_from(palmar, tmp_path, monkeypa
 
     whole = sim.run
     small = {"rounds": 1, "steps": 2, "num_envs": 4, "tasks": ("lift",)}
-    monkeypatch.setattr(sim, "run", lambda **asked: whole(**small, progress=asked["progress"])))
+    monkeypatch.setattr(sim, "run", lambda **asked: whole(**small, progress=asked["progress"]))
     code, out, _ = palmar("bench", "sim", "--quick", "--json", tmp_path / "sim.json")
     raw = json.loads((tmp_path / "sim.json").read_text())
     assert code == 0 and raw["quick"] is True and raw["record"]["packages"]["mujoco"]
