@@ -25,6 +25,8 @@ DEFAULT_RGBA = np.array([0.5, 0.5, 0.5, 1.0], dtype=np.float32)
 """A geom's colour where none is given."""
 FAR = 100.0
 """Length of rays [m]."""
+SHAPES, BOUNDS = ("geom_size", "geom_pos", "geom_quat", "geom_dataid"), ("geom_rbound", "geom_aabb", "bvh_aabb")
+"""Model fields that say where a geom's surface is, and those by which MuJoCo's rays pass it over."""
 RENDERERS = ("gl", "rays")
 
 
@@ -186,10 +188,12 @@ class Rays:
         """A ray caster of the cameras of ``model``."""
         self._model = model
         self._textures = _mean_colors(model)
+        self._kept = {name: getattr(model, name).copy() for name in (*SHAPES, *BOUNDS)}
 
     def draw(self, data: mujoco.MjData, camera: int) -> Image:
         """What camera ``camera`` sees."""
         model = self._model
+        self._loosen()
         turn = data.cam_xmat[camera].reshape(3, 3)
         width, height = (int(x) for x in model.cam_resolution[camera])
         rays = (_directions(model, camera) @ turn.T).reshape(-1)
@@ -206,6 +210,19 @@ class Rays:
 
     def close(self) -> None:
         """Nothing is held."""
+
+    def _loosen(self) -> None:
+        """Make the bounds of geoms and bodies whose shape is not the compiled one so wide that no ray skips them."""
+        model, kept = self._model, self._kept
+        for name in BOUNDS:
+            getattr(model, name)[...] = kept[name]
+        differs = [(getattr(model, name) != kept[name]).reshape(model.ngeom, -1).any(axis=1) for name in SHAPES]
+        changed = np.any(differs, axis=0)
+        model.geom_rbound[changed] = FAR
+        model.geom_aabb[changed] = [0, 0, 0, FAR, FAR, FAR]
+        for body in np.unique(model.geom_bodyid[changed]):
+            start = model.body_bvhadr[body]
+            model.bvh_aabb[start : start + model.body_bvhnum[body]] = [0, 0, 0, FAR, FAR, FAR]
 
     def _paint(self, data: mujoco.MjData, geom: Array, normal: Array, forward: Array) -> Array:
         """Matte colours (N, 3) of geoms seen along ``forward`` (3,): head light and lights, Lambert's law."""
