@@ -202,6 +202,10 @@ class Rollout:
             contact_force=_strongest(self.contact.t, self.contact.force, t, len(CONTACT_PAIRS)),
             object_position=_all(poses, "position", t, 3),
             object_quaternion=_all(poses, "quaternion", t, 4),
+            wrench=np.full((len(t), 6), np.nan),
+            object_contact=np.full((len(t), max(1, len(poses))), np.nan),
+            object_visible=np.full((len(t), max(1, len(poses))), np.nan),
+            free_cells=np.full(len(t), np.nan),
         )
 
 

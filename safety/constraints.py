@@ -146,7 +146,9 @@ class ConstraintSet:
         xp = namespace(samples.q)
         carry, smallest, cost = dict(carry), [], []
         for c in self.constraints:
-            if c.remembers:
+            if c.margin in margins.STANDING:
+                value, _ = margins.REMEMBERING[c.margin][1](samples, self.limits, carry[c.name], **c.params)
+            elif c.remembers:
                 rows = []
                 for s in range(samples.q.shape[0]):
                     row, carry[c.name] = margins.REMEMBERING[c.margin][1](

@@ -7,27 +7,19 @@ The same functions make the training cost, the filter's verdict, the audit of a 
 
 from __future__ import annotations
 
+from palmar.safety.hazards import (
+    blind_spot,
+    corner,
+    critical_point,
+    dangerous_object,
+    fragile_group,
+    start_blind_spot,
+    start_where,
+)
 from palmar.safety.namespace import namespace
+from palmar.safety.reading import cast, like, smallest, supplied
 from palmar.safety.robot import Limits
-from palmar.safety.types import CONTACT_PAIRS, Array, ConfigError, Measurement
-
-
-def _like(m: Measurement, values: Array) -> Array:
-    """``values`` as an array of the measurement's namespace, device and precision."""
-    return _as(values, m.q)
-
-
-def _as(values: Array, q: Array) -> Array:
-    """``values`` like ``q``; at 1 kHz a conversion that does nothing would cost."""
-    if type(values) is type(q) and values.dtype == q.dtype:
-        return values
-    return namespace(q).asarray(values, dtype=q.dtype, device=q.device)
-
-
-def _smallest(x: Array) -> Array:
-    """Smallest entry of the last axis."""
-    return namespace(x).min(x, axis=-1)
-
+from palmar.safety.types import CONTACT_PAIRS, Array, Measurement
 
 STOP_GIVE = 0.03
 """How far a loaded joint may lean into its mechanical stop, encoder error included [rad]."""
@@ -39,10 +31,10 @@ def joint_position(m: Measurement, limits: Limits, *, buffer: float) -> Array:
     Commanded positions must be inside the range; measured ones may lean STOP_GIVE into the stop.
     """
     xp = namespace(m.q)
-    low, high = _like(m, limits.q_min), _like(m, limits.q_max)
+    low, high = like(m, limits.q_min), like(m, limits.q_max)
     measured = xp.minimum(m.q - low, high - m.q) + STOP_GIVE
     commanded = xp.minimum(m.u - low, high - m.u)
-    return _smallest(xp.minimum(measured, commanded)) - buffer
+    return smallest(xp.minimum(measured, commanded)) - buffer
 
 
 def speed_limit(q: Array, limits: Limits) -> tuple[Array, Array]:
@@ -52,7 +44,7 @@ def speed_limit(q: Array, limits: Limits) -> tuple[Array, Array]:
     """
     xp = namespace(q)
     v_max, offset, two_a, up, low = (
-        _as(getattr(limits, k), q) for k in ("v_max", "curve_offset", "curve_two_a", "curve_q_up", "curve_q_low")
+        cast(getattr(limits, k), q) for k in ("v_max", "curve_offset", "curve_two_a", "curve_q_up", "curve_q_low")
     )
     zero = xp.zeros_like(q)
     upwards = xp.minimum(v_max, xp.maximum(zero, xp.sqrt(xp.maximum(zero, two_a * (up - q))) - offset))
@@ -64,25 +56,25 @@ def joint_velocity(m: Measurement, limits: Limits) -> Array:
     """Commanded speed below the position-dependent limit [rad/s]."""
     xp = namespace(m.q)
     downwards, upwards = speed_limit(m.u, limits)
-    return _smallest(xp.minimum(upwards - m.ud, m.ud + downwards))
+    return smallest(xp.minimum(upwards - m.ud, m.ud + downwards))
 
 
 def joint_acceleration(m: Measurement, limits: Limits) -> Array:
     """Commanded acceleration below its limit [rad/s2]."""
     xp = namespace(m.q)
-    return _smallest(_like(m, limits.a_max) - xp.abs(m.udd))
+    return smallest(like(m, limits.a_max) - xp.abs(m.udd))
 
 
 def joint_jerk(m: Measurement, limits: Limits) -> Array:
     """Commanded jerk below its limit [rad/s3]."""
     xp = namespace(m.q)
-    return _smallest(_like(m, limits.j_max) - xp.abs(m.uddd))
+    return smallest(like(m, limits.j_max) - xp.abs(m.uddd))
 
 
 def joint_torque(m: Measurement, limits: Limits) -> Array:
     """Joint torque below its limit [N m]."""
     xp = namespace(m.q)
-    return _smallest(_like(m, limits.tau_max) - xp.abs(m.tau))
+    return smallest(like(m, limits.tau_max) - xp.abs(m.tau))
 
 
 def self_clearance(m: Measurement, limits: Limits, *, limit: float) -> Array:
@@ -99,7 +91,7 @@ def workspace(m: Measurement, limits: Limits, *, lower: tuple[float, ...], upper
     """Palm origin inside an axis-aligned box given by two corners [m]."""
     xp = namespace(m.q)
     p = m.palm_position
-    return _smallest(xp.minimum(p - _like(m, lower), _like(m, upper) - p))
+    return smallest(xp.minimum(p - like(m, lower), like(m, upper) - p))
 
 
 def contact_force(m: Measurement, limits: Limits, *, pair: str, limit: float) -> Array:
@@ -108,17 +100,9 @@ def contact_force(m: Measurement, limits: Limits, *, pair: str, limit: float) ->
     return limit - namespace(force).max(force, axis=-1)
 
 
-def _supplied(m: Measurement, name: str) -> Array:
-    """A field that not every robot or engine supplies."""
-    value = getattr(m, name)
-    if value is None:
-        raise ConfigError(f"a constraint needs the measurement's {name}, which nothing supplies here")
-    return value
-
-
 def joint_torque_rate(m: Measurement, limits: Limits, *, limit: float) -> Array:
     """Rate of change of the joint torques below ``limit`` [N m/s]."""
-    return limit - namespace(m.q).max(namespace(m.q).abs(_supplied(m, "tau_rate")), axis=-1)
+    return limit - namespace(m.q).max(namespace(m.q).abs(supplied(m, "tau_rate")), axis=-1)
 
 
 def keep_out(
@@ -129,7 +113,7 @@ def keep_out(
     The box is axis-aligned with corners ``lower`` and ``upper``; ``region`` counts the keep-out constraints of
     the file from 0 and is the column of ``Measurement.clearance_keep_out``.
     """
-    return _supplied(m, "clearance_keep_out")[..., region] - limit
+    return supplied(m, "clearance_keep_out")[..., region] - limit
 
 
 def separation_speed(distance: Array, *, human: float, reaction: float, brake: float, intrusion: float) -> Array:
@@ -152,9 +136,9 @@ def speed_separation(
     """Speed towards a person below what their distance allows [m/s]; up to ``creep`` counts as standing."""
     xp = namespace(m.q)
     allowed = separation_speed(
-        _supplied(m, "clearance_person"), human=human, reaction=reaction, brake=brake, intrusion=intrusion
+        supplied(m, "clearance_person"), human=human, reaction=reaction, brake=brake, intrusion=intrusion
     )
-    return xp.maximum(allowed, xp.zeros_like(allowed) + creep) - _supplied(m, "approach_person")
+    return xp.maximum(allowed, xp.zeros_like(allowed) + creep) - supplied(m, "approach_person")
 
 
 def impact_speed(*, force: float, mass: float, stiffness: float) -> float:
@@ -168,12 +152,12 @@ def impact_speed(*, force: float, mass: float, stiffness: float) -> float:
 
 def contact_approach(m: Measurement, limits: Limits, *, force: float, mass: float, stiffness: float) -> Array:
     """Speed towards what may be touched below that of an impact of ``force`` [m/s]."""
-    return impact_speed(force=force, mass=mass, stiffness=stiffness) - _supplied(m, "approach_contact")
+    return impact_speed(force=force, mass=mass, stiffness=stiffness) - supplied(m, "approach_contact")
 
 
 def energy_tank(m: Measurement, limits: Limits, *, floor: float) -> Array:
     """Energy left in the tank beyond ``floor`` [J]."""
-    return _supplied(m, "tank") - floor
+    return supplied(m, "tank") - floor
 
 
 def dropped_object(m: Measurement, limits: Limits, carry: Array, *, fall: float) -> tuple[Array, Array]:
@@ -195,6 +179,12 @@ def start_dropped_object(m: Measurement) -> Array:
     return namespace(height).zeros_like(height) - float("inf")
 
 
+def wrench(m: Measurement, limits: Limits, *, force: float) -> Array:
+    """Force of the hand on what it touches, at the wrist's sensor, below ``force`` [N]."""
+    f = supplied(m, "wrench")[..., :3]
+    return force - namespace(f).sqrt(namespace(f).sum(f * f, axis=-1))
+
+
 MEMORYLESS = {
     f.__name__: f
     for f in (
@@ -212,6 +202,16 @@ MEMORYLESS = {
         speed_separation,
         contact_approach,
         energy_tank,
+        wrench,
+        corner,
     )
 }
-REMEMBERING = {"dropped_object": (start_dropped_object, dropped_object)}
+REMEMBERING = {
+    "dropped_object": (start_dropped_object, dropped_object),
+    "blind_spot": (start_blind_spot, blind_spot),
+    "dangerous_object": (start_where, dangerous_object),
+    "fragile_group": (start_where, fragile_group),
+    "critical_point": (start_where, critical_point),
+}
+STANDING = frozenset({"dangerous_object", "fragile_group", "critical_point"})
+"""Of these, those whose carry never changes within an episode: all samples of an interval are judged at once."""
