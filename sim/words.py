@@ -53,6 +53,14 @@ SIDE, DOUBT = 0.03, 0.01
 """To the side of something is at least the one beyond it; what is within the other of a limit cannot be told [m]."""
 _ASIDE = {"left": 1.0, "right": -1.0}
 
+# All splits' words in one table each, made once: sentences are drawn for every episode.
+_COLOUR = {w for split in SPLITS for w in COLOURS[split]}
+_SHAPE = {w: family for split in SPLITS for w, family in SHAPES[split].items()}
+_SIZE = {w: large for split in SPLITS for w, large in SIZES[split].items()}
+_RELATION = {phrase: r for split in SPLITS for phrase, r in RELATIONS[split].items()}
+_RELATED = re.compile(rf"\b({'|'.join(sorted(_RELATION, key=len, reverse=True))})\b")
+_ORDER = re.compile(rf"^(please )?({'|'.join(v for split in SPLITS for v in VERBS[split])})\b")
+
 
 @dataclass(frozen=True)
 class Described:
@@ -83,32 +91,26 @@ def ground(instruction: str, seen: Sequence[Described]) -> int:
             to call.  The message names the words known, or the objects that fit.
     """
     text = " ".join(re.findall(r"[a-z]+", instruction.lower()))
-    for verb in (v for split in SPLITS for v in VERBS[split]):
-        text = re.sub(rf"^(please )?{verb}\b", "", text)
-    relations = {phrase: r for split in SPLITS for phrase, r in RELATIONS[split].items()}
-    parts = re.split(rf"\b({'|'.join(sorted(relations, key=len, reverse=True))})\b", text)
+    parts = _RELATED.split(_ORDER.sub("", text))
     if len(parts) > 3:
-        raise UnknownInstruction(f"{instruction!r} has more than one relation; known: {list(relations)}")
+        raise UnknownInstruction(f"{instruction!r} has more than one relation; known: {list(_RELATION)}")
     fits = _fitting(parts[0], instruction, seen)
     if len(parts) == 3:
         anchor = _only(_fitting(parts[2], instruction, seen), instruction, seen)
-        fits = _related(relations[parts[1]], [k for k in fits if k != anchor], anchor, instruction, seen)
+        fits = _related(_RELATION[parts[1]], [k for k in fits if k != anchor], anchor, instruction, seen)
     return _only(fits, instruction, seen)
 
 
 def _fitting(words: str, instruction: str, seen: Sequence[Described]) -> list[int]:
     """Objects that words of colour, shape and size fit."""
-    colours = {w for split in SPLITS for w in COLOURS[split]}
-    shapes = {w: f for split in SPLITS for w, f in SHAPES[split].items()}
-    sizes = {w: s for split in SPLITS for w, s in SIZES[split].items()}
     said = [w for w in words.split() if w not in FILLER]
-    strange = [w for w in said if w not in colours and w not in shapes and w not in sizes and w not in ANYTHING]
+    strange = [w for w in said if w not in _COLOUR and w not in _SHAPE and w not in _SIZE and w not in ANYTHING]
     if strange or not said:
         raise UnknownInstruction(f"unknown words {strange} in {instruction!r}; known: {list(known())}")
 
     def fit(d: Described) -> bool:
         return all(
-            (w == d.colour if w in colours else shapes[w] == d.shape if w in shapes else sizes[w] == d.large)
+            (w == d.colour if w in _COLOUR else _SHAPE[w] == d.shape if w in _SHAPE else _SIZE[w] == d.large)
             for w in said
             if w not in ANYTHING
         )
