@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from palmar.sim.tasks.maze_io import N_ACTION, STEP, STIFF, STIFF_RATIO, MazeIO
+from palmar.sim.tasks.maze_layout import HALF_WIDTH
 
 Array = np.ndarray
 SOFT = (200.0, 250.0)
@@ -26,8 +27,10 @@ STUCK = 0.004
 """A lateral way per WINDOW below this, against a lateral force, is the corridor's side [m]."""
 WINDOW = 8
 """[control steps]."""
-RETREAT = 16
-"""Control steps of backing off after PATIENCE turns without a way through."""
+SIDE = HALF_WIDTH - 0.025
+"""Beyond this |y| it is the corridor's side that stops the peg [m]: the width is no secret, the gaps are."""
+RETREAT = 12
+"""Control steps of backing off, before an obstacle or after PATIENCE stops without a way through."""
 PATIENCE = 4
 
 
@@ -97,14 +100,15 @@ class MazeOracle:
         )
 
     def _turned(self, now: Feeling, stopped: Array, peg: Array) -> Feeling:
-        """The other way where the side is reached; backing off after too many turns."""
+        """The other way at the corridor's side; elsewhere an obstacle is in the way: back off and on over it."""
+        wall = np.abs(peg[:, 1]) > SIDE
         turns = now.turns + stopped
         tired = turns >= PATIENCE
         return replace(
             now,
-            side=np.where(stopped, -now.side, now.side),
+            side=np.where(stopped & (wall | tired), -now.side, now.side),
             turns=np.where(tired, 0.0, turns),
-            back=np.where(tired, RETREAT, now.back),
+            back=np.where(tired | (stopped & ~wall), RETREAT, now.back),
             past=np.where(stopped[:, None], np.nan, now.past),
         )
 
