@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -21,6 +22,15 @@ from palmar.sim.render import Image, RenderRefused, renderer
 from palmar.sim.rig import Camera
 
 Array = np.ndarray
+# fmt: off
+LOOKS = (
+    "geom_type", "geom_size", "geom_pos", "geom_quat", "geom_dataid", "geom_group", "geom_matid", "geom_rgba",
+    "mat_rgba", "mat_texid", "mat_texrepeat", "mat_emission", "mat_specular", "mat_shininess",
+    "light_active", "light_pos", "light_dir", "light_ambient", "light_diffuse", "light_specular",
+    "cam_pos", "cam_quat", "cam_intrinsic", "body_pos", "body_quat",
+)
+# fmt: on
+"""Fields of MjModel that change a picture."""
 Shot = tuple[float, Image, Array]
 """Time of exposure [s], picture and pose of the optical frame."""
 
@@ -37,6 +47,17 @@ class Worlds:
     """w-x-y-z, (B, c, 4)."""
     fields: Mapping[str, Array] = field(default_factory=dict)
     """Model fields that differ between worlds, (B, ...): sizes, colours, lights, ``cam_pos``, ``cam_quat``, ..."""
+
+    @classmethod
+    def of(cls, batch: Any) -> Worlds:
+        """The states now of a ``mujoco.batch.Batch``, with what differs between its worlds and can be seen.
+
+        Textures' pixels are shared by all worlds; which material a geom wears is not (``geom_matid``).
+        """
+        own = {name: value for name in LOOKS if (value := batch.expanded(name)) is not None}
+        if not batch.bind("mocap_pos").size:
+            return cls(batch.bind("qpos"), fields=own)
+        return cls(batch.bind("qpos"), batch.bind("mocap_pos"), batch.bind("mocap_quat"), own)
 
 
 @dataclass(frozen=True)
@@ -67,7 +88,7 @@ class Cameras:
         cameras: Of a rig.
         batch: B.
         rng: Draws phases of frames and errors of depth.
-        kind: ``gl`` or ``rays``, see ``sim.render``.
+        kind: ``rays`` or ``gl``, see ``sim.render``.
 
     Raises:
         ConfigError: If the model lacks one of the cameras.
@@ -81,7 +102,7 @@ class Cameras:
         *,
         batch: int,
         rng: np.random.Generator,
-        kind: str = "gl",
+        kind: str = "rays",
     ) -> None:
         there = [model.camera(k).name for k in range(model.ncam)]
         missing = [c.name for c in cameras if c.name not in there]

@@ -25,9 +25,10 @@ DEFAULT_RGBA = np.array([0.5, 0.5, 0.5, 1.0], dtype=np.float32)
 """A geom's colour where none is given."""
 FAR = 100.0
 """Length of rays [m]."""
-SHAPES, BOUNDS = ("geom_size", "geom_pos", "geom_quat", "geom_dataid"), ("geom_rbound", "geom_aabb", "bvh_aabb")
+SHAPES = ("geom_type", "geom_size", "geom_pos", "geom_quat", "geom_dataid")
+BOUNDS = ("geom_rbound", "geom_aabb", "bvh_aabb")
 """Model fields that say where a geom's surface is, and those by which MuJoCo's rays pass it over."""
-RENDERERS = ("gl", "rays")
+RENDERERS = ("rays", "gl")
 
 
 class RenderRefused(PalmarError):

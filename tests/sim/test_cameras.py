@@ -13,9 +13,11 @@ import pytest
 from palmar.safety.types import ConfigError, PalmarError
 from palmar.sim import scene
 from palmar.sim.cameras import Cameras, Worlds
+from palmar.sim.env import make_env
 from palmar.sim.render import RENDERERS, Gl, RenderRefused
-from palmar.sim.rig import Camera, load_rig, mount
+from palmar.sim.rig import PITCH, Camera, load_rig, mount
 from palmar.sim.robots import arm_and_hand, load_robot, robot_names
+from palmar.sim.tasks import find
 
 BLOCK = scene.Block("block", "box", (0.03, 0.02, 0.025), (0.8, 0.1, 0.1, 1.0))
 DOT = scene.Block("dot", "sphere", (0.006, 0.006, 0.006), (0.1, 0.8, 0.1, 1.0))
@@ -220,6 +222,7 @@ def test_a_world_looks_the_same_in_any_batch_and_fields_change_only_their_world(
     nominal, blue = images[0].geom == g, images[1].geom == g
     assert blue.sum() > 3 * nominal.sum() and np.all(blue[nominal])
     assert images[1].color[blue][:, 2].min() > images[1].color[blue][:, 0].max()
+    cameras.look(changed, 1, "left")
     after = cameras.look(Worlds(qpos), 1, "left")
     assert np.array_equal(after.color, images[0].color)  # fields that are named no more are nominal again
     cameras.close()
@@ -237,6 +240,58 @@ def test_a_camera_that_was_pushed_sees_otherwise_but_does_not_know(table, kind):
     after = cameras.look(Worlds(s.qpos[None], fields={"cam_pos": pushed[None]}), 0, "left")
     assert np.mean(before.depth != after.depth) > 0.5 and np.array_equal(cameras.pose("left"), pose)
     cameras.close()
+
+
+def test_scenery_that_is_moved_is_seen_where_it_is(kind):
+    spec = scene.scene_spec(())
+    spec.worldbody.add_body(name="wall", mocap=True).add_geom(
+        name="wall_geom", type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.1, 0.1, 0.1]
+    )
+    rig = load_rig("tabletop", "fr3_leap")[1:2]
+    mount(spec, rig)
+    model = spec.compile()
+    cameras = Cameras(model, rig, batch=1, rng=np.random.default_rng(0), kind=kind)
+    for y in (-0.2, 0.2):
+        place = np.array([[[0.6, y, 0.1]]])
+        image = cameras.look(Worlds(model.qpos0[None], place, np.array([[[1.0, 0, 0, 0]]])), 0, "left")
+        rows, columns = np.nonzero(image.geom == model.geom("wall_geom").id)
+        u, v = rig[0].intrinsics.project(to_camera(place[0, 0], cameras.pose("left")))
+        assert len(rows) > 100 and np.hypot(columns.mean() - u, rows.mean() - v) < 3
+    cameras.close()
+
+
+def test_an_environment_is_drawn_as_its_worlds_are_and_does_not_notice():
+    """`lift` with a rig runs bit for bit as without; each world is drawn with its own state and colours."""
+    robot, found = load_robot(), find.load("lift")
+    task, rig = found.task(found.config()), load_rig("tabletop", "fr3_leap")
+
+    def furnish(spec):
+        task.furnish(spec)
+        mount(spec, rig)
+
+    model = scene.compose(furnish=furnish)[0]
+    envs = [make_env(task, robot, None, num_envs=2, seed=4, model=m) for m in (None, model)]
+    for _ in range(3):
+        seen = [env.step(np.full((2, env.action_dim), 0.2)).obs for env in envs]
+    assert np.array_equal(*seen)
+    engine, geom = envs[1].engine, model.geom("red_cube_geom").id
+    red, pushed = np.stack([model.geom_rgba] * 2), np.stack([model.cam_pos] * 2)
+    red[1, geom] = (0, 0, 0.2, 1)
+    engine.set_fields(np.arange(2), {"geom_rgba": red, "cam_pos": pushed})
+    cameras, worlds = Cameras(model, rig, batch=2, rng=np.random.default_rng(0)), Worlds.of(engine.batch)
+    for k, of in ((model.camera(c.name).id, c.intrinsics) for c in rig):  # a model of printed numbers
+        assert np.allclose(model.cam_intrinsic[k, :2] / PITCH, (of.fx, of.fy), rtol=1e-5)
+    assert {"geom_rgba", "cam_pos"} <= set(worlds.fields) and "body_mass" not in worlds.fields
+    cameras.reset(np.arange(2), np.zeros(2), worlds)
+    position = engine.objects()[0][:, 0]
+    for w, brightest in enumerate((0, 2)):
+        frame, k = cameras.frames["left"], rig[1].intrinsics
+        mask = frame.geom[w] == geom
+        u, v = k.project(to_camera(position[w], frame.pose[w]))
+        rows, columns = np.nonzero(mask)
+        assert mask.sum() > 10 and np.hypot(columns.mean() - u, rows.mean() - v) < 4
+        assert frame.color[w][mask].mean(axis=0).argmax() == brightest
+        assert np.all(frame.body[w][mask] == model.body("red_cube").id)
 
 
 # --- when frames arrive
