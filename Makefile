@@ -8,6 +8,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.palmar-installed
 OUT ?= demo_out
+# Isaac Lab pins other versions of torch and MuJoCo: an environment of its own.
+ISAAC := .venv-isaac
 
 # GPU=1 or GPU=0 decides; otherwise the presence of an NVIDIA device does.
 GPU ?= $(if $(or $(wildcard /dev/nvidia0),$(shell command -v nvidia-smi)),1,0)
@@ -24,7 +26,7 @@ EXTRAS := $(if $(ROS_WHEELS),ros$(comma)dev,dev)
 export OMP_NUM_THREADS := 1
 export PYTHONSAFEPATH := 1
 
-.PHONY: help setup demo test test-slow faults check format wheel bench clean test-isaac peers
+.PHONY: help setup demo test test-slow faults check format wheel bench clean isaac test-isaac peers
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -83,8 +85,27 @@ bench: $(STAMP) ## the measurements, minutes each: runs/bench/*.json
 	@mkdir -p runs/bench
 	for name in sim filter deploy lift; do $(BIN)/palmar bench $$name --json runs/bench/$$name.json; done
 
-test-isaac: ## not in this release: engine=isaaclab comes with its own environment
-	@echo "engine=isaaclab is not part of this release; see CHANGELOG.md" >&2; exit 2
+isaac: $(ISAAC)/.palmar-installed ## Isaac Lab 3.0 in an environment of its own, for engine=isaaclab (Python 3.12; GBs)
+
+$(ISAAC)/.palmar-installed: pyproject.toml .ci/isaac.txt
+	@if [ ! -x $(ISAAC)/bin/python ]; then \
+	    for candidate in $(PYTHON312) python3.12 $$(ls -d "$$HOME"/.pyenv/versions/3.12.*/bin/python3.12 2>/dev/null); do \
+	        if "$$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' 2>/dev/null; \
+	        then found="$$candidate"; break; fi; \
+	    done; \
+	    if [ -z "$${found:-}" ]; then \
+	        echo "Isaac Lab needs Python 3.12; found none. Install one or: make isaac PYTHON312=/path/to/python3.12" >&2; exit 1; \
+	    fi; \
+	    "$$found" -m venv $(ISAAC) || { rm -rf $(ISAAC); exit 1; }; \
+	fi
+	@echo "installing into $(ISAAC); torch alone is gigabytes unless TORCH_INDEX names PyTorch's CPU wheels"
+	$(ISAAC)/bin/python -m pip install --quiet $(INDEX) -c .ci/isaac.txt torch
+	$(ISAAC)/bin/python -m pip install --quiet --no-deps $(INDEX) -r .ci/isaac.txt
+	$(ISAAC)/bin/python -m pip install --quiet --no-deps -e .
+	@touch $@
+
+test-isaac: $(ISAAC)/.palmar-installed ## engine isaaclab on the CPU; the first run compiles kernels for minutes
+	$(ISAAC)/bin/python -m pytest -q --timeout 900 tests/isaac $(ARGS)
 
 peers: ## not in this release: side-by-side runs of other libraries
 	@echo "the comparison with other libraries is not part of this release; see CHANGELOG.md" >&2; exit 2

@@ -1,10 +1,14 @@
-"""Import every module of the installed palmar; the ROS 2 nodes may lack rclpy.  Run from an empty folder."""
+"""Import every module of the installed palmar; ROS 2 nodes may lack rclpy, engine isaaclab its simulator.
+
+Run from an empty folder.
+"""
 
 import importlib
 import sys
 from importlib.metadata import files
 
-NEEDS_RCLPY = "palmar.real_robot.nodes."
+ELSEWHERE = ("palmar.real_robot.nodes.", "palmar.sim.engines.isaaclab")
+"""What needs ROS 2 or Isaac Lab, which come with environments of their own."""
 
 modules = sorted(
     str(f.with_suffix("")).replace("/", ".").removesuffix(".__init__")
@@ -16,13 +20,13 @@ for name in modules:
     try:
         importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if name.startswith(NEEDS_RCLPY) and error.name and not error.name.startswith("palmar"):
+        if name.startswith(ELSEWHERE) and error.name and not error.name.startswith("palmar"):
             without.append(name)
         else:
             failed.append(f"{name}: {error}")
     except Exception as error:  # every failure is reported, not only the first
         failed.append(f"{name}: {error!r}")
 done = len(modules) - len(failed) - len(without)
-print(f"{done} of {len(modules)} modules import; {len(without)} wait for ROS 2: {', '.join(without) or 'none'}")
+print(f"{done} of {len(modules)} modules import; {len(without)} wait for ROS 2 or Isaac Lab: {', '.join(without) or 'none'}")
 print("\n".join(failed), end="")
 sys.exit(bool(failed) or not modules)
