@@ -1,0 +1,142 @@
+"""A scripted policy for ``clutter``: the pinch of ``lift``, turned to where it fits between the neighbours.
+
+It sees the deployed observation only.  Before the descent the fingers close to a little more than the object is wide;
+among the turns that put the thinner side between thumb and fingers, the one with most room is taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from palmar.sim.forms import FAMILIES
+from palmar.sim.kinematics import rotation_z
+from palmar.sim.layout import gap
+from palmar.sim.scene import GRASP
+from palmar.sim.tasks.clutter_io import MOST, ClutterIO
+from palmar.sim.tasks.lift import N_ACTION, PALM_STEP, SYNERGY_STEP, YAW_STEP
+
+Array = np.ndarray
+ABOVE, RAISE = 0.10, 0.16
+"""Heights above the grasp: before the descent, and at the end [m]."""
+CLOSING_STEPS = 12
+LOWEST, HEADROOM = 0.0215, 0.030
+"""The grasp's height is at least the one above the table, and at most the other below the object's top [m]."""
+TURNS = np.array([0.0, 0.25, -0.25, 0.5, -0.5, 0.75, -0.75, 1.0, -1.0, 1.25, -1.25, 1.5, -1.5])
+"""Turns tried on round things [rad]; of others, those of their sides."""
+FURTHEST = 1.58
+"""No turn of the hand goes further from home [rad]."""
+BROAD = 0.029
+"""Half the width up to which the second side fits as well [m]."""
+ENOUGH = 0.02
+"""More room than this does not count; see also ``_turn`` [m]."""
+
+# The hand's shadow in the frame of the grasp (x the pinch, z up from it), read off the robot's capsules [m]:
+# rectangles of centre x, y and half extents; the first two move with the fingertips.
+_FINGERS, _THUMB = ((0.033, 0.005), (0.040, 0.048)), ((-0.012, 0.0), (0.024, 0.022))
+_PALM, _PALM_HEIGHT = ((0.02, -0.01), (0.07, 0.08)), 0.042
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where each robot is in the script."""
+
+    phase: Array
+    """0 go above, 1 descend, 2 close, 3 raise; (B,) int."""
+    since: Array
+    """Control steps in this phase, (B,) int."""
+    turn: Array
+    """Of the hand from home, chosen at the start [rad], (B,)."""
+    grasp: Array
+    """Palm position of the grasp, fixed when the fingers start to close [m], (B, 3)."""
+
+
+class ClutterOracle:
+    """Above, down, close, raise; restarted by the age of the episode."""
+
+    def __init__(self) -> None:
+        edges = np.cumsum((0, *ClutterIO.obs_sizes))
+        names = zip(ClutterIO.obs_names, edges[:-1], edges[1:], strict=True)
+        self._slices = {n: slice(int(a), int(b)) for n, a, b in names}
+
+    def start(self, batch: int) -> Progress:
+        """Every robot at the beginning."""
+        return Progress(np.zeros(batch, int), np.zeros(batch, int), np.zeros(batch), np.zeros((batch, 3)))
+
+    def act(self, obs: Array, carry: Progress) -> tuple[Array, Progress]:
+        """Actions (B, 8) and the progress after them."""
+        see = {n: obs[:, s].astype(np.float64) for n, s in self._slices.items()}
+        fresh = np.abs(see["last_action"]).sum(1) == 0
+        phase, since = np.where(fresh, 0, carry.phase), np.where(fresh, 0, carry.since)
+        turn = np.where(fresh, chosen_turn(see), carry.turn) if fresh.any() else carry.turn
+        place, palm = see["object_position"], see["object_position"] - see["palm_to_object"]
+        half = see["half_size"]
+        at = place.copy()
+        at[:, 2] = np.maximum(np.maximum(half[:, 2] - 0.003, 2 * half[:, 2] - HEADROOM), LOWEST)
+        now = at + (rotation_z(GRASP.yaw + turn) @ np.array(GRASP.palm_pos))
+        grasp = np.where((phase < 2)[:, None], now, carry.grasp)
+        height = np.choose(phase, [ABOVE, 0.0, 0.0, RAISE])
+        want = grasp + np.stack([0 * height, 0 * height, height], 1)
+        action = np.zeros((len(obs), N_ACTION))
+        action[:, :3] = (want - palm - see["palm_target"]) / PALM_STEP
+        action[:, 3] = np.where(phase < 2, (turn - see["yaw_target"][:, 0]) / YAW_STEP, 0.0)
+        share = np.where(phase >= 2, 1.15, preshape(half[:, 0]))
+        action[:, 4:] = (share[:, None] - see["finger_shares"]) / SYNERGY_STEP
+        error = np.linalg.norm(want - palm, axis=1)
+        turned = np.abs(turn - see["yaw_target"][:, 0]) < 0.02
+        done: list[Any] = [(error < 0.02) & turned, error < 0.006, since >= CLOSING_STEPS, False]
+        ready = np.choose(phase, done)
+        patience = np.choose(phase, [40, 25, 99, 10**9])
+        ready |= since > patience
+        action = np.clip(action, -1, 1)
+        action[fresh & (np.abs(action).sum(1) == 0), 0] = 1e-6  # so that a started episode does not look fresh
+        return action, Progress(phase + ready, np.where(ready, 0, since + 1), turn, grasp)
+
+
+def preshape(half_width: Array) -> Array:
+    """Share of closing at which each fingertip's centre is 24 mm outside the faces, (B,)."""
+    return np.clip((0.060 - (half_width + 0.024)) / 0.039, 0.0, 0.6)
+
+
+def chosen_turn(see: dict[str, Array]) -> Array:
+    """Turn of the hand with most room beside the neighbours, and of those the smallest [rad], (B,)."""
+    yaw = np.arctan2(see["object_yaw2"][:, 1], see["object_yaw2"][:, 0]) / 2
+    half, b = see["half_size"], len(yaw)
+    sides = yaw[:, None] - GRASP.yaw + np.pi / 2 * np.arange(4)
+    sides = (sides + np.pi) % (2 * np.pi) - np.pi
+    fits = (np.arange(4) % 2 == 0) | (half[:, 1:2] <= BROAD)
+    fits = fits & (np.abs(sides) <= FURTHEST)
+    is_round = see["family"][:, FAMILIES.index("cylinder")] > 0.5
+    turns = np.where(is_round[:, None], TURNS, np.nan)
+    turns[:, :4] = np.where(is_round[:, None], TURNS[:4], np.where(fits, sides, np.nan))
+    room = np.minimum(free(see, np.nan_to_num(turns)), ENOUGH) - 0.004 * np.abs(turns)
+    return np.take_along_axis(turns, np.nanargmax(room, axis=1)[:, None], axis=1)[:, 0].reshape(b)
+
+
+def free(see: dict[str, Array], turns: Array) -> Array:
+    """Room between the hand at turns (B, T) [rad] and the nearest neighbour [m], (B, T)."""
+    half = see["half_size"]
+    others = see["others"].reshape(-1, 1, MOST - 1, 9)
+    there = others[..., 8] > 0.5
+    neighbour = _rectangle(others[..., :2], np.maximum(others[..., 5:7], 0.01), np.arctan2(others[..., 4], others[..., 3]) / 2)
+    tip = half[:, :1] + 0.024
+    top = 2 * others[..., 7] - np.maximum(2 * half[:, 2] - HEADROOM, LOWEST)[:, None, None]
+    room = np.full((*turns.shape, MOST - 1), np.inf)
+    for (at, size), shift, low in ((_FINGERS, tip, -1.0), (_THUMB, -tip, -1.0), (_PALM, 0 * tip, _PALM_HEIGHT)):
+        centre = np.stack([np.broadcast_to(at[0] + shift, turns.shape), np.full(turns.shape, at[1])], -1)
+        yaw = turns + GRASP.yaw
+        c, s = np.cos(yaw), np.sin(yaw)
+        centre = np.stack([c * centre[..., 0] - s * centre[..., 1], s * centre[..., 0] + c * centre[..., 1]], -1)
+        part = _rectangle(centre[:, :, None], np.broadcast_to(np.array(size), (*turns.shape, 1, 2)), yaw[..., None])
+        room = np.minimum(room, np.where(top > low, gap(part, neighbour), np.inf))
+    return np.where(there, room, np.inf).min(-1)
+
+
+def _rectangle(centre: Array, half: Array, yaw: Array) -> Array:
+    """Corners (..., 4, 2) of rectangles."""
+    corner = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]], dtype=float) * half[..., None, :]
+    c, s = np.cos(yaw)[..., None], np.sin(yaw)[..., None]
+    turned = np.stack([c * corner[..., 0] - s * corner[..., 1], s * corner[..., 0] + c * corner[..., 1]], -1)
+    return centre[..., None, :] + turned
