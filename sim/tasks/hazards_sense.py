@@ -1,0 +1,111 @@
+"""What only ``hazards`` measures: which objects its camera sees, and how much room there is around the hand.
+
+Both by simple geometry, one frame per control step: a camera above the table, the robot as a few capsules, the
+hazards as upright cylinders of one size.  World frame, SI units.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from palmar.sim.kinematics import Hand
+from palmar.sim.tasks.hazards_scene import WALLS
+
+Array = np.ndarray
+
+CAMERA = (0.5, 0.0, 1.05)
+"""A D435 looking straight down, its wide side along y [m]."""
+VIEW = (0.389, 0.692)
+"""Half the view across x and y at 1 m: 42.5 and 69.4 degrees."""
+FINGER, WRIST, ARM = 0.025, 0.06, 0.065
+"""Radii of what hides objects: palm to each fingertip, palm to wrist, wrist to shoulder [m]."""
+WRIST_UP, SHOULDER = (0.0, 0.0, 0.22), (0.0, 0.0, 0.60)
+"""The wrist above the palm, and where the upper arm ends [m]."""
+
+REACH, CELL, WIDTH = 0.30, 0.06, 0.05
+"""Cells of this side within this distance of the palm are looked at; half the width of the hand [m]."""
+RADIUS, HALF_HEIGHT = 0.022, 0.082
+"""Of hazards, nominal: a cell is wider than their differences [m]."""
+WORKSPACE = ((0.25, 0.85), (-0.45, 0.45))
+"""Cells outside are not free; the constraint file's workspace [m]."""
+
+
+def _cells() -> Array:
+    """Centres of the cells of a disc around the palm (c, 2) [m]."""
+    steps = np.arange(-int(REACH / CELL), int(REACH / CELL) + 1) * CELL
+    grid = np.stack(np.meshgrid(steps, steps, indexing="ij"), -1).reshape(-1, 2)
+    return grid[np.linalg.norm(grid, axis=1) <= REACH + 1e-9]
+
+
+CELLS = _cells()
+"""81 of them; SafeVLA's disc of 1 m has 79 cells of 0.2 m."""
+_POSTS = np.concatenate(
+    [np.stack([np.arange(a[0], b[0] + 1e-9, 0.05), np.full(7, (a[1] + b[1]) / 2)], 1) for a, b in WALLS]
+)
+_POST_RADIUS = 0.025
+
+
+def segment_distance(a: Array, b: Array, c: Array, d: Array) -> Array:
+    """Distance of segments ab and cd [m], (...), of ends (..., 3) that broadcast; neither is a point.
+
+    Source: Ericson, "Real-Time Collision Detection", 5.1.9.
+    """
+    u, v, w = b - a, d - c, a - c
+    uu, vv, uv = np.sum(u * u, -1), np.sum(v * v, -1), np.sum(u * v, -1)
+    uw, vw = np.sum(u * w, -1), np.sum(v * w, -1)
+    s = np.clip((uv * vw - uw * vv) / np.maximum(uu * vv - uv * uv, 1e-12), 0, 1)
+    t = np.clip((uv * s + vw) / vv, 0, 1)
+    s = np.clip((uv * t - uw) / uu, 0, 1)
+    gap = w + s[..., None] * u - t[..., None] * v
+    return np.asarray(np.sqrt(np.sum(gap * gap, axis=-1)))
+
+
+def visible(position: Array, quaternion: Array, hand: Hand) -> Array:
+    """1 where the camera sees an object, else 0, (B, m): its centre or its top, not hidden by the robot.
+
+    Args:
+        position: Objects [m], (B, m, 3).
+        quaternion: w-x-y-z, (B, m, 4).
+        hand: Of the B robots.
+    """
+    x, y = quaternion[..., 1], quaternion[..., 2]
+    w, z = quaternion[..., 0], quaternion[..., 3]
+    axis = np.stack([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)], -1)
+    top = position + 0.8 * HALF_HEIGHT * axis * np.where(axis[..., 2:] < 0, -1, 1)
+    points = np.stack([position, top], 2)[:, :, :, None]  # (B, m, 2, 1, 3)
+    ends, radius = _robot(hand)
+    near = segment_distance(np.array(CAMERA), points, ends[:, None, None, :, 0], ends[:, None, None, :, 1])
+    ray = points[..., 0, :] - np.array(CAMERA)
+    inside = (np.abs(ray[..., 0]) <= -VIEW[0] * ray[..., 2]) & (np.abs(ray[..., 1]) <= -VIEW[1] * ray[..., 2])
+    return (inside & (near > radius).all(-1)).any(-1).astype(np.float64)
+
+
+def _robot(hand: Hand) -> tuple[Array, Array]:
+    """Ends (B, 6, 2, 3) and radii (6,) of the capsules that stand for the robot."""
+    palm, wrist = hand.palm, hand.palm + np.array(WRIST_UP)
+    fingers = np.stack([np.repeat(palm[:, None], 4, 1), hand.tips], 2)
+    rest = np.stack([np.stack([palm, wrist], 1), np.stack([wrist, np.broadcast_to(SHOULDER, palm.shape)], 1)], 1)
+    return np.concatenate([fingers, rest], 1), np.array([FINGER] * 4 + [WRIST, ARM])
+
+
+def free_cells(position: Array, quaternion: Array, hand: Hand, tip_radius: float) -> Array:
+    """How many cells around the palm the hand could move to in a straight line at its height, (B,).
+
+    In the way is a hazard (B, h, 3) or wall that is higher than the lowest fingertip, nearer to the line than half
+    the hand's width and nearer than it is now.
+    """
+    low = hand.tips[..., 2].min(1) - tip_radius
+    upright = np.abs(1 - 2 * (quaternion[..., 1] ** 2 + quaternion[..., 2] ** 2))
+    top = position[..., 2] + HALF_HEIGHT * upright + RADIUS * np.sqrt(np.maximum(0, 1 - upright**2))
+    posts = np.broadcast_to(_POSTS, (len(low), *_POSTS.shape))
+    centre = np.concatenate([position[..., :2], posts], 1)
+    high = np.concatenate([top, np.full(posts.shape[:2], WALLS[0][1][2])], 1) > low[:, None]
+    room = WIDTH + np.concatenate([np.full(position.shape[1], RADIUS), np.full(len(_POSTS), _POST_RADIUS)])
+    to = (centre - hand.palm[:, None, :2])[:, None]  # (B, 1, o, 2)
+    way = CELLS[None, :, None]
+    along = np.clip(np.sum(to * way, -1) / np.maximum(np.sum(way * way, -1), 1e-9), 0, 1)
+    gap, now = np.linalg.norm(to - along[..., None] * way, axis=-1), np.linalg.norm(to, axis=-1)
+    barred = (high[:, None] & (gap < room) & (gap < now - 1e-9)).any(-1)
+    cell = hand.palm[:, None, :2] + CELLS
+    inside = np.all([(cell[..., i] >= lo) & (cell[..., i] <= hi) for i, (lo, hi) in enumerate(WORKSPACE)], axis=0)
+    return (inside & ~barred).sum(1).astype(np.float64)
