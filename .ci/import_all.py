@@ -27,6 +27,6 @@ for name in modules:
     except Exception as error:  # every failure is reported, not only the first
         failed.append(f"{name}: {error!r}")
 done = len(modules) - len(failed) - len(without)
-print(f"{done} of {len(modules)} modules import; {len(without)} wait for ROS 2 or Isaac Lab: {', '.join(without) or 'none'}")
+print(f"{done} of {len(modules)} modules import; {len(without)} wait for ROS or Isaac: {', '.join(without) or 'none'}")
 print("\n".join(failed), end="")
 sys.exit(bool(failed) or not modules)
