@@ -17,7 +17,7 @@ from palmar.safety.types import Measurement
 from palmar.sim import actuators, randomize, reality
 from palmar.sim.randomize import Fields, Parts
 from palmar.sim.reality import Reality
-from palmar.sim.sensors import Sensors
+from palmar.sim.sensors import SensorConfig, Sensors
 
 Array = np.ndarray
 
@@ -51,6 +51,12 @@ class Drawn:
         still = np.zeros((batch, robot.n))
         depth = actuators.depth(config.actuators, dt=self._dt)
         self._line = actuators.start(np.zeros(still.shape, dtype=int), still, depth=depth)
+        self._servo = np.ones((2, batch, robot.n))
+
+    @property
+    def perfect(self) -> bool:
+        """Whether readings are the truth; if not, a task's view of the hand needs kinematics of its own."""
+        return self.config.sensors == SensorConfig()
 
     def fields(self, given: Mapping[str, Array], poses: Array) -> tuple[Fields, Array]:
         """Fields of k fresh episodes, and where their objects then stand.
@@ -63,13 +69,21 @@ class Drawn:
         out = reality.draw(self._model, self.robot, self._parts, self.config, self._rng, k, given=given)
         return out, randomize.standing(poses, self._model, self._parts, before=given, after=out)
 
-    def restart(self, ids: Array, q: Array, wrench: Array | None = None) -> None:
-        """Fresh episodes for worlds ``ids`` (k,), at rest at q (k, n) at time 0; the wrist reads ``wrench`` (k, 6)."""
+    def restart(self, ids: Array, fields: Fields, q: Array, wrench: Array | None = None) -> None:
+        """Fresh episodes for worlds ``ids`` (k,) with what was drawn for them, at rest at q (k, n) at time 0.
+
+        The wrist reads ``wrench`` (k, 6), zero if None.
+        """
+        self._servo[:, ids] = self._factors(fields)
         still = np.zeros_like(q)
         wrench = np.zeros((len(ids), 6)) if wrench is None else wrench
         self.sensors.reset(ids, np.zeros(len(ids)), q, still, still, wrench)
         delay = actuators.draw_delay(self.config.actuators, self.robot, self._rng, len(ids), dt=self._dt)
         self._line = actuators.restart(self._line, ids, delay, q)
+
+    def impedance(self, stiffness: Array, damping: Array) -> tuple[Array, Array]:
+        """What the servos make of stiffness [N m/rad] and damping [N m s/rad] asked for, (B, n) each."""
+        return stiffness * self._servo[0], damping * self._servo[1]
 
     def applied(self, u: Array) -> Array:
         """What the servos follow while commands u (S, B, n) are sent [rad]."""
@@ -81,3 +95,11 @@ class Drawn:
         """Let the sensors see the samples (S, B, ...) of a control step."""
         wrench = np.zeros((*samples.t.shape, 6)) if samples.wrench is None else samples.wrench
         self.sensors.update(samples.t, samples.q, samples.qd, samples.tau, wrench)
+
+    def _factors(self, fields: Fields) -> Array:
+        """Drawn over believed stiffness and damping of the servos, (2, k, n), or ones where nothing is drawn."""
+        act, model = self._parts.actuators, self._model
+        if "actuator_gainprm" not in fields:
+            return np.ones((2, 1, self.robot.n))
+        gain = fields["actuator_gainprm"][:, act, 0] / model.actuator_gainprm[act, 0]
+        return np.stack([gain, fields["actuator_biasprm"][:, act, 2] / model.actuator_biasprm[act, 2]])

@@ -10,7 +10,7 @@ from palmar.sim import actuators, appearance, reality, scene
 from palmar.sim.drawn import Drawn
 from palmar.sim.engines.mujoco_cpu import MujocoEngine
 from palmar.sim.randomize import Parts
-from palmar.sim.reality import Looks, Reality
+from palmar.sim.reality import Looks, Physics, Reality
 from palmar.sim.render import Gl, RenderRefused
 from palmar.sim.tasks.lift import BLOCKS
 
@@ -48,7 +48,7 @@ def run(model, robot, config, seed=0, first=0):
         qpos[:, adr : adr + 7] = poses[:, m]
     engine.reset(ids, qpos, np.zeros((B, model.nv)))
     home = np.tile(robot.home, (B, 1))
-    drawn.restart(ids, home)
+    drawn.restart(ids, fields, home)
     u = np.tile(home + 0.05, (STEPS, 1, 1))
     u[:first, :, robot.n_arm :] -= 0.05
     still = np.zeros_like(u)
@@ -101,6 +101,19 @@ def test_a_late_command_is_one_sent_later(model, robot):
     )
     np.testing.assert_array_equal(delayed.q, told_later.q)
     assert np.abs(delayed.q - at_once.q).max() > 1e-3
+
+
+def test_stiffness_asked_for_is_what_weak_servos_make_of_it(model, robot):
+    """To ask for the model's own stiffness and damping gives what was drawn; perfect servos give what is asked."""
+    config = Reality(physics=Physics(stiffness=(0.5, 0.9), servo_damping=(0.5, 0.9)))
+    _, fields, drawn, engine = run(model, robot, config)
+    act = [model.actuator(j).id for j in robot.joints]
+    asked = [np.tile(x, (B, 1)) for x in (model.actuator_gainprm[act, 0], -model.actuator_biasprm[act, 2])]
+    engine.impedance(*drawn.impedance(*asked))
+    for name in ("actuator_gainprm", "actuator_biasprm"):
+        np.testing.assert_allclose(engine.batch.expanded(name), fields[name], rtol=1e-12)
+    faithful = run(model, robot, Reality())[2].impedance(*asked)
+    np.testing.assert_array_equal(faithful, asked)
 
 
 LOOKS = {
