@@ -63,7 +63,7 @@ def library() -> tuple[Form, ...]:
 def _extents(rng: np.random.Generator, large: bool) -> Array:
     """Half extents a mesh is made in [m], (3,)."""
     x = rng.uniform(0.0205, 0.027)
-    return np.array([x, rng.uniform(0.038, 0.045) if large else x * rng.uniform(1.0, 1.1), rng.uniform(0.021, 0.030)])
+    return np.array([x, rng.uniform(0.038, 0.045) if large else x * rng.uniform(1.0, 1.1), rng.uniform(0.024, 0.031)])
 
 
 def _superquadric(rng: np.random.Generator, split: str, half: Array) -> tuple[Array, tuple[float, float]]:

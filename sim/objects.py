@@ -40,6 +40,8 @@ _SIDE: dict[tuple[str, bool], Interval] = {
     ("train", True): (0.0210, 0.0240), ("test", True): (0.0245, 0.0280),
 }  # fmt: skip
 """Half the pinched width [m] by split and size, of primitives: that is what keeps the splits' shapes apart."""
+_ROUND: dict[str, Interval] = {"train": (0.0262, 0.0275), "test": (0.0277, 0.0290)}
+"""Radius of capsules [m]: thinner ones slip out below fingertips that must stay clear of the table."""
 _LONG = (0.0375, 0.0460)
 """Half the longest side of large things [m]."""
 
@@ -112,8 +114,9 @@ def draw(rng: np.random.Generator, split: str, family: str, *, large: bool) -> T
     half = {"box": (x, length, z), "cylinder": (x, x, min(length, 0.042) if large else z), "capsule": (x, length, x)}
     if family not in half:
         raise ConfigError(unknown("family of objects", family, FAMILIES))
-    if family == "capsule" and not large:
-        return Thing(family, (x, float(rng.uniform(1.08, 1.14)) * x, x))
+    if family == "capsule":
+        x = float(rng.uniform(*_ROUND[split]))
+        return Thing(family, (x, length if large else float(rng.uniform(0.0302, 0.0310)), x))
     return Thing(family, half[family])
 
 

@@ -22,8 +22,14 @@ Array = np.ndarray
 ABOVE, RAISE = 0.10, 0.16
 """Heights above the grasp: before the descent, and at the end [m]."""
 CLOSING_STEPS = 12
-LOWEST, HEADROOM = 0.0215, 0.030
-"""The grasp's height is at least the one above the table, and at most the other below the object's top [m]."""
+SQUEEZE = 0.16
+"""Share of closing beyond touching."""
+SHIFT = 0.0033
+"""The fingers' middle lies this far beside the grasp's centre, along y [m]."""
+BELOW = 0.011
+"""The grasp is this far below the object's centre where the table allows it [m]."""
+HEADROOM = 0.038
+"""The grasp is at most this far below the object's top [m]: the palm would touch it."""
 TURNS = np.array([0.0, 0.25, -0.25, 0.5, -0.5, 0.75, -0.75, 1.0, -1.0, 1.25, -1.25, 1.5, -1.5])
 """Turns tried on round things [rad]; of others, those of their sides."""
 FURTHEST = 1.58
@@ -74,15 +80,15 @@ class ClutterOracle:
         place, palm = see["object_position"], see["object_position"] - see["palm_to_object"]
         half = see["half_size"]
         at = place.copy()
-        at[:, 2] = np.maximum(np.maximum(half[:, 2] - 0.003, 2 * half[:, 2] - HEADROOM), LOWEST)
-        now = at + (rotation_z(GRASP.yaw + turn) @ np.array(GRASP.palm_pos))
+        at[:, 2] = grasp_height(half)
+        now = at + (rotation_z(GRASP.yaw + turn) @ (np.array(GRASP.palm_pos) + np.array([0, SHIFT, 0])))
         grasp = np.where((phase < 2)[:, None], now, carry.grasp)
         height = np.choose(phase, [ABOVE, 0.0, 0.0, RAISE])
         want = grasp + np.stack([0 * height, 0 * height, height], 1)
         action = np.zeros((len(obs), N_ACTION))
         action[:, :3] = (want - palm - see["palm_target"]) / PALM_STEP
         action[:, 3] = np.where(phase < 2, (turn - see["yaw_target"][:, 0]) / YAW_STEP, 0.0)
-        share = np.where(phase >= 2, 1.15, preshape(half[:, 0]))
+        share = np.where(phase >= 2, np.minimum(touch(half[:, 0]) + SQUEEZE, 1.15), preshape(half[:, 0]))
         action[:, 4:] = (share[:, None] - see["finger_shares"]) / SYNERGY_STEP
         error = np.linalg.norm(want - palm, axis=1)
         turned = np.abs(turn - see["yaw_target"][:, 0]) < 0.02
@@ -95,9 +101,25 @@ class ClutterOracle:
         return action, Progress(phase + ready, np.where(ready, 0, since + 1), turn, grasp)
 
 
+def grasp_height(half: Array) -> Array:
+    """Height of the grasp above the table for half extents (B, 3) [m], (B,).
+
+    The fingertips touch up to 9 mm above it.  Above the equator of something round, contacts creep up and it slips out
+    (seen with capsules), so the grasp is ``BELOW`` the centre where the fingers, at the width they stop at, stay 4 mm
+    clear of the table.
+    """
+    clear = 0.0125 + 0.009 * touch(half[:, 0])
+    return np.maximum(np.maximum(half[:, 2] - BELOW, 2 * half[:, 2] - HEADROOM), clear)
+
+
+def touch(half_width: Array) -> Array:
+    """Share of closing at which the fingertips, 10 mm in radius, touch the faces, (B,)."""
+    return (0.060 - half_width - 0.0104) / 0.039
+
+
 def preshape(half_width: Array) -> Array:
-    """Share of closing at which each fingertip's centre is 24 mm outside the faces, (B,)."""
-    return np.clip((0.060 - (half_width + 0.024)) / 0.039, 0.0, 0.6)
+    """Share of closing at which the fingertips are 14 mm away from the faces, (B,)."""
+    return np.clip(touch(half_width) - 0.35, 0.0, 0.6)
 
 
 def chosen_turn(see: dict[str, Array]) -> Array:
@@ -120,9 +142,11 @@ def free(see: dict[str, Array], turns: Array) -> Array:
     half = see["half_size"]
     others = see["others"].reshape(-1, 1, MOST - 1, 9)
     there = others[..., 8] > 0.5
-    neighbour = _rectangle(others[..., :2], np.maximum(others[..., 5:7], 0.01), np.arctan2(others[..., 4], others[..., 3]) / 2)
+    neighbour = _rectangle(
+        others[..., :2], np.maximum(others[..., 5:7], 0.01), np.arctan2(others[..., 4], others[..., 3]) / 2
+    )
     tip = half[:, :1] + 0.024
-    top = 2 * others[..., 7] - np.maximum(2 * half[:, 2] - HEADROOM, LOWEST)[:, None, None]
+    top = 2 * others[..., 7] - grasp_height(half)[:, None, None]
     room = np.full((*turns.shape, MOST - 1), np.inf)
     for (at, size), shift, low in ((_FINGERS, tip, -1.0), (_THUMB, -tip, -1.0), (_PALM, 0 * tip, _PALM_HEIGHT)):
         centre = np.stack([np.broadcast_to(at[0] + shift, turns.shape), np.full(turns.shape, at[1])], -1)
