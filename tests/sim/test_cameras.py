@@ -1,9 +1,11 @@
 """Cameras: points land in their pixels, depth lies on surfaces, masks are objects, frames come late and in order."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import mujoco
@@ -14,6 +16,7 @@ from palmar.safety.types import ConfigError, PalmarError
 from palmar.sim import scene
 from palmar.sim.cameras import Cameras, Worlds
 from palmar.sim.env import make_env
+from palmar.sim.pointcloud import open3d
 from palmar.sim.render import RENDERERS, Gl, RenderRefused
 from palmar.sim.rig import PITCH, Camera, load_rig, mount
 from palmar.sim.robots import arm_and_hand, load_robot, robot_names
@@ -292,6 +295,18 @@ def test_an_environment_is_drawn_as_its_worlds_are_and_does_not_notice():
         assert mask.sum() > 10 and np.hypot(columns.mean() - u, rows.mean() - v) < 4
         assert frame.color[w][mask].mean(axis=0).argmax() == brightest
         assert np.all(frame.body[w][mask] == model.body("red_cube").id)
+
+
+def test_the_example_of_the_page_runs():
+    try:
+        open3d()
+    except ConfigError as error:
+        pytest.skip(str(error))
+    page = (Path(__file__).parents[2] / "docs" / "cameras.md").read_text()
+    said: dict = {}
+    exec(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0], said)
+    low, high = said["cloud"].points.min(axis=0), said["cloud"].points.max(axis=0)
+    assert len(said["cloud"].points) > 50 and np.all(low >= (0.2, -0.4, 0.015)) and np.all(high <= (0.8, 0.4, 0.4))
 
 
 # --- when frames arrive
