@@ -76,6 +76,9 @@ class PalmarEnv(DirectRLEnv):
         self.constraint_names = self.constraints.names if self.constraints is not None else ()
         self.max_steps, b = int(self.task.config.max_steps), int(cfg.scene.num_envs)
         self.io = self.task.io(self.robot, b)
+        missing = [word for word in ("wrench", "impedance") if word in self.io.obs_names or hasattr(self.io, word)]
+        if missing:
+            raise ConfigError(f"task {self.task.name} needs {missing}, which engine isaaclab does not have")
         newton = type(cfg.sim.physics).__name__ != "PhysxCfg"
         cfg.scene, self._parts = scene_of(
             self.task, self.robot, num_envs=b, variant="mujoco" if newton else "physx", spacing=cfg.scene.env_spacing
