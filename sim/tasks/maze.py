@@ -29,6 +29,8 @@ from palmar.sim.tasks.plain import Plain
 
 Array = np.ndarray
 
+ROBOTS = ("fr3_leap", "panda_leap")
+"""Robots whose hand's posture is known."""
 FIST = (2.09, -0.18, 0.23, 0.63, 2.09, 0.0, 0.23, 0.63, 2.09, 0.18, 0.23, 0.63, 0.52, 0.32, 0.02, -0.36)
 """Fingers out of the way, 11 mm from each other [rad]: found by random search; LEAP's order of joints."""
 OBSTACLES = (
@@ -153,6 +155,8 @@ class MazeTask(Plain):
 
     def _prepare(self, robot: RobotModel) -> tuple[mujoco.MjModel, MazeIO]:
         """The compiled scene, for the names of its arrays, and one robot to place."""
+        if robot.name not in ROBOTS:
+            raise ConfigError(f"maze knows the fist of {ROBOTS}, got {robot.name!r}")
         if self._prepared is None:
             arm, hand = arm_and_hand(robot.name)
             self._prepared = scene.compose(arm=arm, hand=hand, furnish=self.furnish)[0], MazeIO(robot, 1)
