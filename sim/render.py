@@ -25,6 +25,7 @@ DEFAULT_RGBA = np.array([0.5, 0.5, 0.5, 1.0], dtype=np.float32)
 """A geom's colour where none is given."""
 FAR = 100.0
 """Length of rays [m]."""
+PLATFORM = "PYOPENGL_PLATFORM"
 SHAPES = ("geom_type", "geom_size", "geom_pos", "geom_quat", "geom_dataid")
 BOUNDS = ("geom_rbound", "geom_aabb", "bvh_aabb")
 """Model fields that say where a geom's surface is, and those by which MuJoCo's rays pass it over."""
@@ -167,6 +168,7 @@ def _context(width: int, height: int) -> Any:
         RenderRefused: If there is none.
     """
     kind = os.environ.get("MUJOCO_GL", "").strip().lower() or "egl"
+    asked = os.environ.get(PLATFORM)
     try:
         if kind == "egl":
             from mujoco.egl import GLContext
@@ -180,6 +182,9 @@ def _context(width: int, height: int) -> Any:
             f"no OpenGL with MUJOCO_GL={kind} ({error}); accepted: egl (apt install libegl1 libegl-mesa0 "
             "libgl1-mesa-dri), osmesa (libosmesa6), or renderer 'rays', which needs neither"
         ) from error
+    finally:
+        if asked is None:
+            os.environ.pop(PLATFORM, None)  # set by the import; a child process shall choose for itself
 
 
 class Rays:

@@ -449,6 +449,14 @@ def test_a_state_that_cannot_be_drawn_is_refused_before_anything_is_delivered():
         cameras.look(Worlds(np.zeros((2, 1))), 2, "eye")
 
 
+def test_drawing_leaves_child_processes_their_choice_of_opengl(opengl):
+    """PyOpenGL's platform is chosen by a variable that children would inherit: EGL here, and OSMesa fails there.
+
+    Where MUJOCO_GL is set, the choice is the user's, and importing mujoco has told PyOpenGL so.
+    """
+    assert os.environ.get("MUJOCO_GL") or "PYOPENGL_PLATFORM" not in os.environ
+
+
 NO_GL = """
 import mujoco
 from palmar.sim.render import RenderRefused, renderer
