@@ -148,6 +148,8 @@ def test_with_a_budget_of_nothing_a_run_is_bit_identical(adversary):
         spec = mujoco.mjtState.mjSTATE_PHYSICS
         size = mujoco.mj_stateSize(MODEL, spec) + 1  # after the time
         np.testing.assert_array_equal(state[:, :size], other[:, :size])
+    zeros = np.full((B, 7), -0.0, dtype=np.float32)
+    assert perceived(zeros, surface().nothing(B), surface()).tobytes() == zeros.tobytes()
     troubled = simulate(Limited(adversary(surface()), surface(), batch=B, period=PERIOD))
     assert np.any(troubled[-1][0] != free[-1][0]) and np.any(troubled[0][1] != free[0][1])
 
@@ -180,6 +182,8 @@ def test_the_ledger_starts_again_with_each_episode():
     assert np.abs(first.torque).sum(1) == pytest.approx([1.0] * B)
     assert not np.abs(second.torque).max() > 1e-9
     assert np.abs(third.torque).sum(1) == pytest.approx([0.0, 1.0, 0.0], abs=1e-9)
+    fourth = guard.attack(moment([0.15, 0.0, 0.15]))  # and again, after a single step
+    assert np.abs(fourth.torque).sum(1) == pytest.approx([0.0, 1.0, 0.0], abs=1e-9)
 
 
 def test_a_constant_bias_changes_only_between_episodes():
