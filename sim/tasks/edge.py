@@ -185,7 +185,8 @@ def scripted() -> dict[str, Callable[[], Any]]:
     """Policies that need no training."""
     from palmar.sim.tasks import edge_oracle
 
-    return {"oracle": edge_oracle.oracle, "direct": edge_oracle.direct, "nothing": edge_oracle.Nothing}
+    direct = {"direct": edge_oracle.direct, "corner": edge_oracle.corner}
+    return {"oracle": edge_oracle.oracle, **direct, "nothing": edge_oracle.Nothing}
 
 
 Config, Task, IO = EdgeConfig, EdgeTask, ExtrinsicIO

@@ -1,9 +1,11 @@
-"""Scripts for ``edge``: drag the plate over the edge and grasp it there; grasp it where it lies; do nothing.
+"""Scripts for ``edge``: drag the plate over the edge and grasp it there; grasp it where it lies, two ways; do nothing.
 
 All see only the deployed observation.  Offsets are from the palm to the middle of the grasp, from ``scene.GRASP``.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,12 +20,12 @@ PRESS = 0.005
 """How far the tips would be inside the plate if it gave way: the force that drags it [m]."""
 OVER = 0.075
 """How far the plate is brought over the edge [m]."""
-UNDER = 0.045
+UNDER = 0.05
 """Depth of the grasp behind the plate's side [m]."""
 STANDING = -0.010
 """Height of the middle of the nominal grasp over what the open tips stand on [m]: their centres are 0.004 higher,
 their radius is 0.0104; less the arm's lag under load."""
-TIGHT = (1.4, 1.4, 1.15)
+TIGHT = (1.4, 1.8, 1.15)
 LEAN = -0.15
 """Pitch for dragging [rad]: index and middle stand on the plate, the thumb does not."""
 BACK = 0.03
@@ -70,31 +72,37 @@ def _off(see: See, first: See, since: Array) -> Aim:
     return Aim(first["palm"] + [0.0, 0.0, 0.08], pitch=LEAN)
 
 
-def _beside(see: See, *, dy: float, dz: float) -> Array:
-    """Palm of the grasp from the side, its middle ``dy`` inside the plate's side and ``dz`` above it."""
+def _beside(see: See, *, dy: float, dz: float) -> Aim:
+    """The hand along the plate's side, the middle of the grasp ``dy`` inside it and ``dz`` above the plate's."""
     goal, box = see["goal"], see["box_position"]
-    middle = np.stack([box[:, 0], box[:, 1] + goal[:, 1] - dy, goal[:, 4] + goal[:, 2] + dz], axis=1)
-    return middle + SIDEWAYS
+    yaw = np.arctan2(see["axes"][:, 1, 0], see["axes"][:, 0, 0])
+    inwards = np.stack([0 * yaw, goal[:, 1] - dy, goal[:, 4] + goal[:, 2] + dz - box[:, 2]], axis=1) + SIDEWAYS
+    return Aim(box + np.einsum("bij,bj->bi", rotation_z(yaw), inwards), yaw=yaw, pitch=-QUARTER)
 
 
 def _turn(see: See, first: See, since: Array) -> Aim:
-    return Aim(_beside(see, dy=-0.09, dz=0.15), pitch=-QUARTER)
+    return _beside(see, dy=-0.09, dz=0.15)
 
 
 def _level(see: See, first: See, since: Array) -> Aim:
-    return Aim(_beside(see, dy=-0.06, dz=0.0), pitch=-QUARTER, speed=0.6)
+    return replace(_beside(see, dy=-0.06, dz=0.0), speed=0.6)
 
 
 def _enter(see: See, first: See, since: Array) -> Aim:
-    return Aim(_beside(first, dy=UNDER, dz=0.0), pitch=-QUARTER, speed=0.3)
+    return replace(_beside(first, dy=UNDER, dz=0.0), speed=0.3)
+
+
+def _held(first: See, dz: float) -> Aim:
+    """The fingers closed, the palm as it was, ``dz`` higher."""
+    return Aim(first["palm"] + [0.0, 0.0, dz], *first["turn_target"].T, shares=TIGHT)
 
 
 def _close(see: See, first: See, since: Array) -> Aim:
-    return Aim(first["palm"], pitch=-QUARTER, shares=TIGHT)
+    return _held(first, 0.0)
 
 
 def _raise(see: See, first: See, since: Array) -> Aim:
-    return Aim(first["palm"] + [0.0, 0.0, 0.26], pitch=-QUARTER, shares=TIGHT, speed=0.5)
+    return replace(_held(first, 0.26), speed=0.5)
 
 
 def oracle() -> Script:
@@ -106,35 +114,46 @@ def oracle() -> Script:
         Skill("off", _off, arrived(0.03), 15, lambda see, aim, since: (since > 4) & (_overhang(see) < ENOUGH)),
         Skill("turn", _turn, arrived(0.03), 45),
         Skill("level", _level, arrived(0.01), 40),
-        Skill("enter", _enter, arrived(0.01), 25),
+        Skill("enter", _enter, arrived(0.006), 30),
         Skill("close", _close, after(14), 14),
         Skill("raise", _raise, never, 10**9),
     ))  # fmt: skip
 
 
 def direct() -> Script:
-    """Grasp the plate where it lies, along its shorter side, as ``lift`` does it."""
-    return grasp_in_place()
+    """Grasp the box where it lies, over its middle, as ``lift`` does it: what these tasks make impossible."""
+    return in_place(inset=None)
 
 
-def grasp_in_place() -> Script:
-    """Above the middle, down until the tips are at half height or on it, close, raise."""
+def corner() -> Script:
+    """Grasp the box where it lies by its far corner, where it is narrow: what friction below 1 makes impossible."""
+    return in_place(inset=0.015)
 
-    def at(see: See, dz: float) -> Array:
-        return see["box_position"] + [0.0, 0.0, dz] + FLAT
 
-    def on(see: See) -> Array:
-        """Height above the box's middle at which the tips stand on it."""
-        return see["goal"][:, 2] - STANDING
+def in_place(*, inset: float | None) -> Script:
+    """Above, down until the tips are beside the box's upper half or stand on it, close, raise.
 
-    def down(see: See, first: See, since: Array) -> Aim:
-        return Aim(at(first, 0.0) + np.stack([0 * on(see), 0 * on(see), on(see) - 0.005], 1), speed=0.4)
+    ``inset`` is the distance of the grasp from the corner along the diagonal [m]; None is the middle of the box.
+    """
+
+    def aim(see: See, dz: float) -> Aim:
+        box, goal, turn = see["box_position"], see["goal"], np.arctan2(see["axes"][:, 1, 0], see["axes"][:, 0, 0])
+        if inset is None:
+            return Aim(box + [0.0, 0.0, dz] + np.stack([0 * turn, 0 * turn, goal[:, 2] - 0.005], 1) + FLAT)
+        yaw = turn + np.pi / 4  # fingers and thumb on either side of the corner at +x, +y
+        deep = np.maximum(0.013 - goal[:, 2], 0.0) - 0.004 + dz  # tips at half height, or just above what it lies on
+        at = np.stack([goal[:, 0] - inset / np.sqrt(2), goal[:, 1] - inset / np.sqrt(2), deep], axis=1)
+        at = np.einsum("bij,bj->bi", rotation_z(turn), at) + box
+        return Aim(at + np.einsum("bij,j->bi", rotation_z(yaw), FLAT), yaw=yaw)
+
+    def hold(first: See, dz: float) -> Aim:
+        return Aim(first["palm"] + [0.0, 0.0, dz], *first["turn_target"].T, shares=TIGHT)
 
     return Script((
-        Skill("above", lambda see, first, since: Aim(at(see, 0.10)), arrived(0.02), 40),
-        Skill("down", down, arrived(0.006), 40),
-        Skill("close", lambda see, first, since: Aim(first["palm"], shares=TIGHT), after(14), 14),
-        Skill("raise", lambda see, first, since: Aim(first["palm"] + [0, 0, 0.2], shares=TIGHT), never, 10**9),
+        Skill("above", lambda see, first, since: aim(see, 0.10), arrived(0.02), 60),
+        Skill("down", lambda see, first, since: replace(aim(first, 0.0), speed=0.4), arrived(0.006), 40),
+        Skill("close", lambda see, first, since: hold(first, 0.0), after(14), 14),
+        Skill("raise", lambda see, first, since: hold(first, 0.2), never, 10**9),
     ))  # fmt: skip
 
 

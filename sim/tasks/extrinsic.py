@@ -36,7 +36,7 @@ PALM_STEP, YAW_STEP, PITCH_STEP, SYNERGY_STEP = 0.02, 0.1, 0.1, 0.15
 """Largest change per action: palm [m], yaw [rad], pitch [rad], share of open to close."""
 LEASH = 0.04
 """The palm's target stays within this distance of the palm [m], per axis."""
-TIGHTEST = np.array([1.4, 1.4, 1.15])
+TIGHTEST = np.array([1.4, 1.8, 1.15])
 """Largest shares: fingers close further than in ``lift``, for plates thinner than its blocks."""
 N_ACTION = 8
 

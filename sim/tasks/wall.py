@@ -154,7 +154,8 @@ def scripted() -> dict[str, Callable[[], Any]]:
     """Policies that need no training."""
     from palmar.sim.tasks import edge_oracle, wall_oracle
 
-    return {"oracle": wall_oracle.oracle, "direct": edge_oracle.grasp_in_place, "nothing": edge_oracle.Nothing}
+    direct = {"direct": edge_oracle.direct, "corner": edge_oracle.corner}
+    return {"oracle": wall_oracle.oracle, **direct, "nothing": edge_oracle.Nothing}
 
 
 Config, Task, IO = WallConfig, WallTask, ExtrinsicIO

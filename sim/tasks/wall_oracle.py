@@ -18,10 +18,12 @@ RADIUS = 0.019
 """Of the thickest link there [m]."""
 LOW = 0.030
 """Height of the last joint while pushing [m]: the tips clear the table by 12 mm."""
-SQUEEZE = 0.012
+SQUEEZE = 0.004
 """How far inside the box's side the fingers' targets are while tipping [m]."""
 RATE = 0.06
 """Of tipping [rad per control step]."""
+DEPTH = 0.05
+"""Of the grasp below the top of the standing box [m]."""
 GRIP = (1.15, 1.15, 1.15)
 
 
@@ -64,7 +66,7 @@ def _free(see: See, first: See, since: Array) -> Aim:
 def _middle(see: See, dz: float) -> Array:
     """Palm with the middle of the grasp ``dz`` above where the standing box is held."""
     box, goal = see["box_position"], see["goal"]
-    z = 2 * goal[:, 1] - 0.04 + dz
+    z = 2 * goal[:, 1] - DEPTH + dz
     return np.stack([box[:, 0], box[:, 1], z], axis=1) + FLAT
 
 
