@@ -17,7 +17,7 @@ import yaml
 from palmar.safety.config import unknown
 from palmar.safety.types import ConfigError
 
-GROUPS = ("task", "engine", "robot", "algo", "constraints")
+GROUPS = ("task", "engine", "robot", "algo", "constraints", "randomize")
 WHOLE = ("robot",)
 """Groups of which only a file can be picked: their values are tied to a model."""
 

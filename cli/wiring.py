@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from palmar.rollouts.rollout import Clearance
     from palmar.safety.constraints import ConstraintSet
     from palmar.safety.robot import RobotModel
+    from palmar.sim.reality import Reality
 
 ENGINES = ("mujoco",)
 
@@ -42,6 +43,8 @@ class Setup:
     constraints: ConstraintSet
     engine: EngineConfig
     algo: PPOConfig
+    reality: Reality
+    """How worlds differ from the model."""
 
     def resolved(self) -> dict[str, Any]:
         """What was asked, with every default filled in."""
@@ -51,6 +54,7 @@ class Setup:
             "task": self.task.config,
             "engine": self.engine,
             "algo": self.algo,
+            "randomize": self.reality,
             "constraints": self.composed.values["constraints"],
         }
 
@@ -63,6 +67,7 @@ def setup(composed: Composed) -> Setup:
     """
     from palmar.policies.rl.config import PPOConfig
     from palmar.safety import constraints
+    from palmar.sim.reality import Reality
     from palmar.sim.robots import load_robot
     from palmar.sim.tasks import find
 
@@ -70,23 +75,26 @@ def setup(composed: Composed) -> Setup:
     found = find.load(composed.choices["task"])
     engine = config.load(EngineConfig, values["engine"], where="engine")
     algo = config.load(PPOConfig, values["algo"], where="algo")
+    reality = config.load(Reality, values["randomize"], where="randomize")
     asked = found.task(config.load(found.config, values["task"], where="task"))
     robot = load_robot(composed.choices["robot"])
     held = constraints.parse(composed.constraints_text(), robot.limits)
     _only_known("algo.budgets", algo.budgets, held)
     _only_known("algo.penalties", algo.penalties, held)
-    return Setup(composed, asked, robot, held, engine, algo)
+    return Setup(composed, asked, robot, held, engine, algo, reality)
 
 
 def environment(parts: Setup, *, num_envs: int, seed: int, stagger: bool = False) -> Any:
     """A vector environment of the task with the constraints' costs."""
     from palmar.sim import shards
     from palmar.sim.env import make_env
+    from palmar.sim.reality import Reality
 
     def make(worlds: int, seed: int, threads: int) -> Any:
         return make_env(
-            parts.task, parts.robot, parts.constraints, num_envs=worlds, seed=seed, nthread=threads, stagger=stagger
-        )
+            parts.task, parts.robot, parts.constraints, num_envs=worlds, seed=seed, nthread=threads, stagger=stagger,
+            reality=None if parts.reality == Reality() else parts.reality,
+        )  # fmt: skip
 
     threads = parts.engine.threads or os.cpu_count() or 1
     if num_envs % shards.SHARDS or num_envs < shards.SHARDS * shards.SMALLEST:

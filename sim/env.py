@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import Executor, ThreadPoolExecutor
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +11,20 @@ import numpy as np
 
 from palmar.safety import tracking
 from palmar.safety.constraints import ConstraintSet
-from palmar.safety.geometry import FAR, Kinematics, PoseGeometry
-from palmar.safety.obstacles import keep_outs
 from palmar.safety.robot import RobotModel
-from palmar.safety.sight import joint_regions, pose_regions
 from palmar.safety.types import CommandRefused, Measurement
 from palmar.sim import scene
-from palmar.sim.engines.mujoco_cpu import Clearance, MujocoEngine, Regions
+from palmar.sim.adversary import Adversary, Budget, Limited, Moment, Surface
+from palmar.sim.clearance import clearance_routine, regions_routine
+from palmar.sim.drawn import Drawn
+from palmar.sim.engines.mujoco_cpu import Clearance, MujocoEngine
 from palmar.sim.interface import Seen, Step, Task, View
+from palmar.sim.kinematics import Hand, Kinematics
 from palmar.sim.latency import Tracker
+from palmar.sim.reality import Reality
 from palmar.sim.robots import arm_and_hand
 
 Array = np.ndarray
-THREADS = min(4, os.cpu_count() or 1)
-"""Threads that share out clearances."""
 
 
 class VectorEnv:
@@ -43,6 +41,8 @@ class VectorEnv:
         nthread: MuJoCo threads, 0 for all.
         stagger: Start the first episodes at random ages, so that they do not all end together (training).
         dump: Folder for the states of worlds that broke (not finite); made when the first one does.
+        reality: How each world differs from the model, in each episode anew; None for not at all.
+        adversary: Who pushes and deceives, made of what there is to attack, and the budget; None for nobody.
     """
 
     def __init__(
@@ -58,6 +58,8 @@ class VectorEnv:
         nthread: int = 0,
         stagger: bool = False,
         dump: Path | None = None,
+        reality: Reality | None = None,
+        adversary: tuple[Callable[[Surface], Adversary], Budget] | None = None,
     ):
         self.task, self.robot, self.constraints, self.num_envs = task, robot, constraints, num_envs
         self.engine = MujocoEngine(
@@ -75,7 +77,11 @@ class VectorEnv:
         self.constraint_names = constraints.names if constraints is not None else ()
         self.substeps = round(1 / (task.config.rate * self.engine.dt))
         self._period = self.substeps * self.engine.dt
-        self._stagger, self._dump = stagger, dump
+        self._stagger, self._dump, self._reality, self._adversary = stagger, dump, reality, adversary
+        self.drawn: Drawn | None = None
+        self._seed, self._nthread = seed, nthread
+        self._kinematics: Kinematics | None = None
+        self._limited: Limited | None = None
         self.broken = 0
         """Worlds that were restarted because their state was not finite."""
         self.reset(seed)
@@ -84,8 +90,12 @@ class VectorEnv:
         """Start every environment afresh; a seed also redraws friction and mass.  Returns obs (B, d)."""
         b, n = self.num_envs, self.robot.n
         if seed is not None:
-            self.rng = np.random.default_rng(seed)
+            self.rng, self._seed = np.random.default_rng(seed), seed
             self._draw_physics()
+        if self._reality is not None and (seed is not None or self.drawn is None):
+            self.drawn = Drawn(
+                self._reality, self.engine.model, self.robot, objects=self.task.objects, batch=b, seed=self._seed
+            )
         self._u, self._ud, self._udd = np.zeros((b, n)), np.zeros((b, n)), np.zeros((b, n))
         self.goal: Array = np.zeros(b)
         """What the task's ``start`` drew: index of the named object (B,), wanted pose (B, 7), ..."""
@@ -100,7 +110,12 @@ class VectorEnv:
         self._restart(np.arange(b))
         if self._stagger:
             self._age = self.rng.integers(0, self.max_steps, b)
-        return self._observe()
+        self._limited = None
+        if self._adversary is not None:
+            who, budget = self._adversary
+            surface = Surface.of(self.engine.model, self.robot, self.io, budget)
+            self._limited = Limited(who(surface), surface, batch=b, period=self._period)
+        return self._attacked(self._observe())
 
     def step(self, action: Array) -> Step:
         """One control step with actions (B, a) in [-1, 1].
@@ -120,6 +135,8 @@ class VectorEnv:
         self._t += self._period
         self._age += 1
         cost, margin = self._costs(samples)
+        if self.drawn is not None:
+            self.drawn.read(samples)
         position, quaternion = self.engine.objects()
         self.tracker.update(self._t, position, quaternion)
         self._wrench = None if samples.wrench is None else samples.wrench[-1]
@@ -141,25 +158,43 @@ class VectorEnv:
             obs = obs.copy()
             self._restart(done)
             obs[done] = self._observe()[done]
-        return Step(obs, reward, cost, terminated, truncated, info)
+        return Step(self._attacked(obs), reward, cost, terminated, truncated, info)
+
+    def _attacked(self, obs: Array) -> Array:
+        """What the policy sees of obs (B, d); the forces of the same attack act during the coming step."""
+        if self._limited is None:
+            return obs
+        e = self.engine
+        attack = self._limited.attack(Moment(self._t, obs, e.q, e.qd, *e.objects()))
+        e.disturb(attack.wrench, attack.torque)
+        return self._limited.perceived(obs, attack)
 
     def _advance(self, target: Array) -> Measurement:
         """Send the commands that lead to target (B, n), with the task's scripted bodies and stiffness."""
         commands = self._commands(target)
         impedance = getattr(self.io, "impedance", None)
         if impedance is not None:
-            self.engine.impedance(*impedance)
+            self.engine.impedance(*(self.drawn.impedance(*impedance) if self.drawn else impedance))
         times = self._t + self.engine.dt * np.arange(1, self.substeps + 1)[:, None]
         self._mocap = self.task.script(times, self.goal)
-        samples = self.engine.advance(*commands, mocap=self._mocap)
+        applied = self.drawn.applied(commands[0]) if self.drawn is not None else None
+        samples = self.engine.advance(*commands, mocap=self._mocap, applied=applied)
         return samples if self.constraints is None else self.task.sense(samples, self.goal)
 
     def _view(self, samples: Measurement, position: Array, quaternion: Array) -> View:
         return View(
-            t=self._t, q=self.engine.q, qd=self.engine.qd, hand=self.io.hand,
+            t=self._t, q=self.engine.q, qd=self.engine.qd, hand=self._hand(),
             tip_radius=self.io.kinematics.tip_radius, position=position, quaternion=quaternion, goal=self.goal,
             samples=samples, mocap=None if self._mocap is None else self._mocap[-1],
         )  # fmt: skip
+
+    def _hand(self) -> Hand:
+        """The true hand: what the policy's side computed where its readings are true."""
+        if self.drawn is None or self.drawn.perfect:
+            return self.io.hand
+        if self._kinematics is None:
+            self._kinematics = Kinematics(self.robot, self.num_envs, nthread=self._nthread)
+        return self._kinematics.hand(self.engine.q)
 
     def _without(self, samples: Measurement, ids: Array, action: Array) -> Measurement:
         """Count, dump and restart worlds whose state means nothing; their samples become those of the fresh start."""
@@ -210,13 +245,19 @@ class VectorEnv:
 
     def _observe(self) -> Array:
         e, tracker = self.engine, self.tracker
-        return self.io.observe(Seen(e.q, e.qd, tracker.position, tracker.quaternion, self.goal, self._wrench))
+        q, qd, wrench = e.q, e.qd, self._wrench
+        if self.drawn is not None:
+            sensors = self.drawn.sensors
+            q, qd, wrench = sensors.q, sensors.qd, None if wrench is None else sensors.wrench
+        return self.io.observe(Seen(q, qd, tracker.position, tracker.quaternion, self.goal, wrench))
 
     def _restart(self, ids: Array) -> None:
         """Fresh episodes for environments ``ids``."""
         start = self.task.start(self.rng, self.robot, len(ids))
-        q, poses, goal, model = start.q, start.poses, start.goal, self.engine.model
-        self.engine.set_fields(ids, start.fields)
+        q, poses, goal, model, fields = start.q, start.poses, start.goal, self.engine.model, start.fields
+        if self.drawn is not None:
+            fields, poses = self.drawn.fields(fields, poses)
+        self.engine.set_fields(ids, fields)
         qpos = np.tile(model.qpos0, (len(ids), 1))
         for k, joint in enumerate(self.robot.joints):
             qpos[:, model.joint(joint).qposadr[0]] = q[:, k]
@@ -232,6 +273,8 @@ class VectorEnv:
             self._wrench = self._wrench.copy()
             self._wrench[ids] = 0.0
         self._u[ids], self._ud[ids], self._udd[ids] = q, 0.0, 0.0
+        if self.drawn is not None:
+            self.drawn.restart(ids, dict(fields), q)
         self.io.reset(ids, q)
         self._reference = self._u.copy() if len(ids) == self.num_envs else self._reference
         self._reference[ids] = q
@@ -268,45 +311,6 @@ class VectorEnv:
         batch.set_const()
 
 
-def clearance_routine(robot: RobotModel, model: mujoco.MjModel) -> Clearance:
-    """The filter's distance routine over a scene's recorded poses, or over joints where its geoms differ."""
-    kinematics = Kinematics.from_model(robot)
-    columns = [model.geom(g).name for g in range(model.ngeom)]
-    if kinematics.plain and all(g in columns for g in kinematics.geoms):
-        return partial(_from_poses, kinematics.batch(columns), ThreadPoolExecutor(THREADS))
-
-    def from_joints(q: Array, xpos: Array, xmat: Array) -> tuple[Array, Array]:
-        rows = [kinematics.clearances(row, near=FAR) for row in q.reshape(-1, q.shape[-1])]
-        own, table = (np.array([r[k].min() for r in rows]).reshape(q.shape[:-1]) for k in (0, 1))
-        return np.minimum(own, FAR), table
-
-    return from_joints
-
-
-def regions_routine(robot: RobotModel, model: mujoco.MjModel, constraints: ConstraintSet) -> Regions | None:
-    """The filter's distances to the keep-out regions of a constraint file; None where it has none."""
-    rows = tuple(c.name for c in constraints.constraints if c.margin == "keep_out")
-    if not rows:
-        return None
-    obstacles = keep_outs(constraints.select(rows), 0.0)
-    kinematics = Kinematics.from_model(robot)
-    columns = [model.geom(g).name for g in range(model.ngeom)]
-    if not (kinematics.plain and all(g in columns for g in kinematics.geoms)):
-        return lambda q, xpos, xmat: joint_regions(kinematics, obstacles, q)
-    geometry = kinematics.batch(columns)
-    return lambda q, xpos, xmat: pose_regions(geometry, obstacles, xpos, xmat.reshape(*xmat.shape[:-2], -1, 9))
-
-
-def _from_poses(geometry: PoseGeometry, pool: Executor, q: Array, xpos: Array, xmat: Array) -> tuple[Array, Array]:
-    """Clearances of recorded poses; many are shared out over threads (the kernel holds no lock)."""
-    xmat = xmat.reshape(*xmat.shape[:-2], -1, 9)
-    if xpos.ndim < 3 or len(xpos) < 2 * THREADS:
-        return geometry.clearances(xpos, xmat)
-    parts = pool.map(geometry.clearances, np.array_split(xpos, THREADS), np.array_split(xmat, THREADS))
-    own, table = zip(*parts, strict=True)
-    return np.concatenate(own), np.concatenate(table)
-
-
 def make_env(
     task: Any,
     robot: RobotModel,
@@ -317,6 +321,8 @@ def make_env(
     nthread: int = 0,
     stagger: bool = False,
     dump: Path | None = None,
+    reality: Reality | None = None,
+    adversary: tuple[Callable[[Surface], Adversary], Budget] | None = None,
     model: mujoco.MjModel | None = None,
 ) -> VectorEnv:
     """A vector environment of ``task`` on engine ``mujoco``, in our scene or a given ``model`` of it.
@@ -337,5 +343,7 @@ def make_env(
         nthread=nthread,
         stagger=stagger,
         dump=dump,
+        reality=reality,
+        adversary=adversary,
         clearance=clearance_routine(robot, model) if constraints is not None else None,
     )

@@ -120,8 +120,18 @@ class Engine(Protocol):
         """Stiffness [N m/rad] and damping [N m s/rad] of the position servos, (B, n), until the next call."""
         ...
 
-    def advance(self, u: Array, ud: Array, udd: Array, uddd: Array, mocap: Array | None = None) -> Measurement:
+    def advance(
+        self,
+        u: Array,
+        ud: Array,
+        udd: Array,
+        uddd: Array,
+        mocap: Array | None = None,
+        applied: Array | None = None,
+    ) -> Measurement:
         """Send commands (S, B, n) at S physics steps, scripted bodies at (S, B, c, 7).
+
+        ``applied`` is what the servos follow where that is not what was sent, as with delays, (S, B, n).
 
         Returns:
             The S measurements, each of the state *after* its step.

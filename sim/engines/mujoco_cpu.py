@@ -178,11 +178,22 @@ class MujocoEngine:
             self.batch.time.copy(), now, self._sent, geometry, np.zeros((self.nworld, self.robot.n))
         )
 
-    def advance(self, u: Array, ud: Array, udd: Array, uddd: Array, mocap: Array | None = None) -> Measurement:
-        """Send commands at S physics steps, (S, B, n) each; the S measurements after them, (S, B, ...)."""
+    def advance(
+        self,
+        u: Array,
+        ud: Array,
+        udd: Array,
+        uddd: Array,
+        mocap: Array | None = None,
+        applied: Array | None = None,
+    ) -> Measurement:
+        """Send commands at S physics steps, (S, B, n) each; the S measurements after them, (S, B, ...).
+
+        ``applied`` is what the servos follow where that is not what was sent, (S, B, n).
+        """
         steps = u.shape[0]
         ctrl = np.empty((self.nworld, steps, self.model.nu))
-        ctrl[:, :, self._act] = np.swapaxes(u, 0, 1)
+        ctrl[:, :, self._act] = np.swapaxes(u if applied is None else applied, 0, 1)
         spec = mujoco.mjtState.mjSTATE_CTRL.value
         if mocap is not None:
             moved = np.swapaxes(mocap, 0, 1)

@@ -70,7 +70,7 @@ def test_the_version_is_the_packages(palmar):
         (["train", "--time-limit", "-1"], "--time-limit is -1.0, need seconds > 0"),
         (["train", "--resume"], "--resume needs --out DIR"),
         (["train", "taks=lift"], "unknown group 'taks', did you mean 'task'? accepted: task, engine"),
-        (["train", "task=lfit"], "unknown task 'lfit', did you mean 'lift'? accepted: lift, reach"),
+        (["train", "task=lfit"], "unknown task 'lfit', did you mean 'lift'? accepted: clutter"),
         (["train", "lift"], "'lift' is not of the form group=name or group.key=value"),
         (["train", "algo.gama=0.9"], "algo: unknown key 'gama', did you mean 'gamma'?"),
         (["train", "algo.gamma=high"], "algo.gamma is 'high', need a number"),

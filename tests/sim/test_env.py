@@ -12,7 +12,8 @@ from palmar.safety.constraints import ConstraintSet
 from palmar.safety.geometry import FAR
 from palmar.safety.types import CommandRefused
 from palmar.sim import scene
-from palmar.sim.env import clearance_routine, make_env
+from palmar.sim.clearance import clearance_routine
+from palmar.sim.env import make_env
 from palmar.sim.gym import BatchEnv, SingleEnv
 from palmar.sim.interface import View
 from palmar.sim.tasks.lift import BLOCKS, LiftConfig, LiftTask

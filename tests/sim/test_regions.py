@@ -11,7 +11,8 @@ from palmar.safety.geometry import Kinematics
 from palmar.safety.obstacles import keep_outs
 from palmar.safety.sight import joint_regions
 from palmar.sim import scene
-from palmar.sim.env import make_env, regions_routine
+from palmar.sim.clearance import regions_routine
+from palmar.sim.env import make_env
 from palmar.sim.tasks.lift import BLOCKS, LiftConfig, LiftTask
 
 NAMES = ("keep_out_left", "keep_out_fixture", "torque_rate", "speed_separation")
