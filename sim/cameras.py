@@ -10,7 +10,7 @@ Frames: world as everywhere.  A camera's pose is that of its optical frame: x ri
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ import mujoco
 import numpy as np
 
 from palmar.safety.types import ConfigError
-from palmar.sim.render import Image, RenderRefused, renderer
+from palmar.sim.render import Image, Renderer, RenderRefused, renderer
 from palmar.sim.rig import Camera
 
 Array = np.ndarray
@@ -88,7 +88,7 @@ class Cameras:
         cameras: Of a rig.
         batch: B.
         rng: Draws phases of frames and errors of depth.
-        kind: ``rays`` or ``gl``, see ``sim.render``.
+        kind: ``rays``, ``gl``, or what makes a renderer of a model, see ``sim.render``.
 
     Raises:
         ConfigError: If the model lacks one of the cameras.
@@ -102,7 +102,7 @@ class Cameras:
         *,
         batch: int,
         rng: np.random.Generator,
-        kind: str = "rays",
+        kind: str | Callable[[mujoco.MjModel], Renderer] = "rays",
     ) -> None:
         there = [model.camera(k).name for k in range(model.ncam)]
         missing = [c.name for c in cameras if c.name not in there]

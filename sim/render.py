@@ -8,6 +8,7 @@ equal bits on every machine, and paints matte colours.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -60,12 +61,14 @@ class Renderer(Protocol):
         ...
 
 
-def renderer(kind: str, model: mujoco.MjModel) -> Renderer:
-    """A renderer by its name.
+def renderer(kind: str | Callable[[mujoco.MjModel], Renderer], model: mujoco.MjModel) -> Renderer:
+    """A renderer by its name, or made by a function, such as ``partial(Gl, shadows=True)``.
 
     Raises:
         RenderRefused: If there is no such renderer, or no OpenGL for ``gl``.
     """
+    if callable(kind):
+        return kind(model)
     if kind not in RENDERERS:
         raise RenderRefused(f"no renderer {kind!r}; there are {list(RENDERERS)}")
     return Gl(model) if kind == "gl" else Rays(model)

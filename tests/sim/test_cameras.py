@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -206,6 +207,19 @@ def test_both_renderers_see_the_same(table, opengl):
         mean = [c.color[same].reshape(-1, 3).mean(axis=0) for c in (a, b)]
         assert np.abs(mean[0] - mean[1]).max() < 30
     gl.close()
+
+
+def test_shadows_and_smooth_edges_change_colours_alone(opengl):
+    s = built()
+    looks = (Gl, partial(Gl, shadows=True), partial(Gl, samples=4))
+    cameras = [Cameras(s.model, list(s.rig.values()), batch=1, rng=np.random.default_rng(0), kind=k) for k in looks]
+    plain, shaded, smooth = (c.look(Worlds(s.qpos[None]), 0, "left") for c in cameras)
+    assert shaded.color.mean() < plain.color.mean() - 0.5  # shadows are dark
+    for other in (shaded, smooth):
+        assert 0 < np.mean(other.color != plain.color) < 0.5
+        assert np.array_equal(other.geom, plain.geom) and np.array_equal(other.depth, plain.depth)
+    for c in cameras:
+        c.close()
 
 
 def test_a_world_looks_the_same_in_any_batch_and_fields_change_only_their_world(table, kind):
