@@ -1,9 +1,9 @@
 """The command line as a stranger meets it: help that teaches, one-line refusals, exit codes."""
 
 import ast
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -48,9 +48,13 @@ def test_help_loads_nothing_heavy(verb):
 
 def test_help_is_there_in_half_a_second(process):
     def once():
-        begin = time.perf_counter()
+        begin = used()
         process("--help")
-        return time.perf_counter() - begin
+        return used() - begin
+
+    def used():  # CPU time: the machine may be busy with something else
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return children.ru_utime + children.ru_stime
 
     assert min(once() for _ in range(5)) < 0.5
 
