@@ -18,7 +18,7 @@ from palmar.policies.bundle import BundlePolicy, load_bundle
 from palmar.policies.evaluate import Evaluation, evaluate
 from palmar.policies.log import Report
 from palmar.policies.train import TrainResult, train
-from palmar.sim.engines.isaaclab_client import IsaacVectorEnv
+from palmar.sim.engines.isaaclab_client import make_env
 
 ASKED = (
     "task=reach", "algo=ppo", "algo.num_envs=64", "algo.steps=24", "algo.gamma=0.95", "algo.lr=7.0e-4",
@@ -50,7 +50,7 @@ def run(
         if progress is not None:
             progress("iteration", report.iteration, f"success {report.success:.2f}", f"{report.fps:.0f} steps/s")
 
-    with IsaacVectorEnv(
+    with make_env(
         parts.task, parts.robot, parts.constraints, num_envs=parts.algo.num_envs, seed=parts.algo.seed,
         device=device, physics=physics, stagger=True,
     ) as env:  # fmt: skip

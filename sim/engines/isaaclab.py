@@ -176,14 +176,14 @@ class PalmarEnv(DirectRLEnv):
 
     def _report(self, cost: Tensor, margin: Tensor, obs: Array, broken: Array, done: Array) -> None:
         """What a learner of costs reads from ``extras``, and what Isaac Lab logs."""
-        self.extras = {
+        extras: dict[str, Any] = {
             "cost": cost, "margin": margin, "success": self._flags(self._success), "broken": self._flags(broken),
             "terminal_obs": torch.as_tensor(obs, device=self.device), "peak_force": self._peak.to(torch.float32),
         }  # fmt: skip
         log = {f"Cost/{name}": cost[:, k].mean() for k, name in enumerate(self.constraint_names)}
         if done.any():
             log["Episode/success"] = torch.tensor(float(self._success[done].mean()))
-        self.extras["log"] = log
+        self.extras = extras | {"log": log}
 
     def _costs(self, samples: Measurement) -> tuple[Tensor, Tensor]:
         """Costs (B, K) of the interval and its smallest margins (B, K), float32."""

@@ -162,6 +162,25 @@ class IsaacVectorEnv:
         return self._log.read()[-2000:].decode(errors="replace")
 
 
+def make_env(
+    task: Task,
+    robot: RobotModel,
+    constraints: ConstraintSet | None,
+    *,
+    num_envs: int,
+    seed: int = 0,
+    device: str = "cpu",
+    physics: str = "newton_cpu",
+    stagger: bool = False,
+) -> IsaacVectorEnv:
+    """A vector environment of ``task`` on engine ``isaaclab``; ``constraints`` None switches costs off."""
+    names = tuple(task.config.constraints)
+    held = constraints.select(names) if constraints is not None and names else constraints
+    return IsaacVectorEnv(
+        task, robot, held, num_envs=num_envs, seed=seed, device=device, physics=physics, stagger=stagger
+    )
+
+
 def text_of(constraints: ConstraintSet) -> str:
     """A constraint file that ``constraints.parse`` makes the same set of."""
     rows = {c.name: {k: v for k, v in asdict(c).items() if k != "name"} for c in constraints.constraints}

@@ -138,21 +138,30 @@ class Plant:
         position = pose[..., :3] - self.scene.env_origins[:, None]
         return position.to(DTYPE), pose[..., [6, 3, 4, 5]].to(DTYPE)
 
-    def reset(self, ids: Tensor, q: Tensor, poses: Tensor) -> None:
-        """Put worlds ``ids`` (k,) at rest at q (k, n) with objects at poses (k, m, 7), w-x-y-z."""
-        ids, still = ids.to(torch.int32), torch.zeros_like(q, dtype=torch.float32)
+    def reset(
+        self, ids: Tensor, q: Tensor, poses: Tensor, *, qd: Tensor | None = None, twists: Tensor | None = None
+    ) -> None:
+        """Put worlds ``ids`` (k,) at q (k, n) with objects at poses (k, m, 7), w-x-y-z; at rest where not said.
+
+        ``twists`` are the objects' linear and angular velocities in the world frame [m/s, rad/s], (k, m, 6).
+        """
+        ids = ids.to(torch.int32)
         full = self.arm.data.joint_pos.torch[ids.long()].clone()
+        speed = torch.zeros_like(full)
         full[:, self._columns] = q.to(torch.float32)
+        if qd is not None:
+            speed[:, self._columns] = qd.to(torch.float32)
         self.arm.write_joint_position_to_sim_index(position=full, env_ids=ids)
-        self.arm.write_joint_velocity_to_sim_index(velocity=torch.zeros_like(full), env_ids=ids)
+        self.arm.write_joint_velocity_to_sim_index(velocity=speed, env_ids=ids)
         self.arm.actuators.target_command.set_position_index(value=full, env_ids=ids)
         for m, one in enumerate(self._objects):
             pose = poses[:, m, [0, 1, 2, 4, 5, 6, 3]].to(torch.float32)
             pose[:, :3] += self.scene.env_origins[ids.long()]
             one.write_root_pose_to_sim_index(root_pose=pose, env_ids=ids)
-            one.write_root_velocity_to_sim_index(root_velocity=torch.zeros_like(pose[:, :6]), env_ids=ids)
+            twist = torch.zeros_like(pose[:, :6]) if twists is None else twists[:, m].to(torch.float32).contiguous()
+            one.write_root_velocity_to_sim_index(root_velocity=twist, env_ids=ids)
         if self._tau is not None:
-            self._tau[ids.long()] = still.to(DTYPE)
+            self._tau[ids.long()] = 0.0
 
     def command(self, u: Tensor) -> None:
         """Send joint targets (B, n) [rad] for the next physics step."""
