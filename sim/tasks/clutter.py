@@ -30,7 +30,7 @@ from palmar.sim.tasks.plain import Plain
 from palmar.sim.words import Described
 
 Array = np.ndarray
-CENTRE, REACH = np.array([0.49, 0.0]), (0.26, 0.40)
+CENTRE, REACH = np.array([0.47, 0.0]), (0.26, 0.40)
 """Rectangle of positions from which the hand reaches an object with any turn of up to 90 degrees [m] (tested)."""
 PARKED = -1.0
 """Height of parked objects, without weight [m]."""

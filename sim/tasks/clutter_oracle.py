@@ -37,12 +37,7 @@ FURTHEST = 1.58
 BROAD = 0.029
 """Half the width up to which the second side fits as well [m]."""
 ENOUGH = 0.02
-"""More room than this does not count; see also ``_turn`` [m]."""
-
-# The hand's shadow in the frame of the grasp (x the pinch, z up from it), read off the robot's capsules [m]:
-# rectangles of centre x, y and half extents; the first two move with the fingertips.
-_FINGERS, _THUMB = ((0.033, 0.005), (0.040, 0.048)), ((-0.012, 0.0), (0.024, 0.022))
-_PALM, _PALM_HEIGHT = ((0.02, -0.01), (0.07, 0.08)), 0.042
+"""More room than this does not count; a radian of turn costs 4 mm of it [m]."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +100,8 @@ def grasp_height(half: Array) -> Array:
     """Height of the grasp above the table for half extents (B, 3) [m], (B,).
 
     The fingertips touch up to 9 mm above it.  Above the equator of something round, contacts creep up and it slips out
-    (seen with capsules), so the grasp is ``BELOW`` the centre where the fingers, at the width they stop at, stay 4 mm
-    clear of the table.
+    (seen with capsules), so the grasp is ``BELOW`` the centre, or as low as the fingers, at the width they stop at,
+    stay 4 mm clear of the table.
     """
     clear = 0.0125 + 0.009 * touch(half[:, 0])
     return np.maximum(np.maximum(half[:, 2] - BELOW, 2 * half[:, 2] - HEADROOM), clear)
@@ -138,29 +133,48 @@ def chosen_turn(see: dict[str, Array]) -> Array:
 
 
 def free(see: dict[str, Array], turns: Array) -> Array:
-    """Room between the hand at turns (B, T) [rad] and the nearest neighbour [m], (B, T)."""
-    half = see["half_size"]
-    others = see["others"].reshape(-1, 1, MOST - 1, 9)
+    """Room between the hand at turns (B, T) [rad] and the nearest neighbour [m], (B, T); inf where there is none."""
+    half, others = see["half_size"], see["others"].reshape(-1, 1, MOST - 1, 9)
     there = others[..., 8] > 0.5
-    neighbour = _rectangle(
-        others[..., :2], np.maximum(others[..., 5:7], 0.01), np.arctan2(others[..., 4], others[..., 3]) / 2
-    )
-    tip = half[:, :1] + 0.024
+    size = np.where(there[..., None], others[..., 5:7], 0.01)
+    neighbour = rectangle(others[..., :2], size, np.arctan2(others[..., 4], others[..., 3]) / 2)
     top = 2 * others[..., 7] - grasp_height(half)[:, None, None]
     room = np.full((*turns.shape, MOST - 1), np.inf)
-    for (at, size), shift, low in ((_FINGERS, tip, -1.0), (_THUMB, -tip, -1.0), (_PALM, 0 * tip, _PALM_HEIGHT)):
-        centre = np.stack([np.broadcast_to(at[0] + shift, turns.shape), np.full(turns.shape, at[1])], -1)
-        yaw = turns + GRASP.yaw
-        c, s = np.cos(yaw), np.sin(yaw)
-        centre = np.stack([c * centre[..., 0] - s * centre[..., 1], s * centre[..., 0] + c * centre[..., 1]], -1)
-        part = _rectangle(centre[:, :, None], np.broadcast_to(np.array(size), (*turns.shape, 1, 2)), yaw[..., None])
+    for centre, size, low in shadow(half[:, 0] + 0.0104 + 0.014):
+        at = turned(np.broadcast_to(centre[:, None], (*turns.shape, 2)), turns + GRASP.yaw)
+        sides = np.broadcast_to(size, (*turns.shape, 1, 2))
+        part = rectangle(at[:, :, None], sides, (turns + GRASP.yaw)[..., None])
         room = np.minimum(room, np.where(top > low, gap(part, neighbour), np.inf))
     return np.where(there, room, np.inf).min(-1)
 
 
-def _rectangle(centre: Array, half: Array, yaw: Array) -> Array:
-    """Corners (..., 4, 2) of rectangles."""
+def shadow(tip: Array) -> tuple[tuple[Array, Array, float], ...]:
+    """Rectangles that the hand covers from above, in the frame of the grasp (x the pinch): fingers, thumb, ring, palm.
+
+    Read off the robot's capsules.  Fingers and thumb move with the tips.
+
+    Args:
+        tip: Distance of the fingertips' centres from the grasp, along x [m], (B,).
+
+    Returns:
+        Of each, centres [m] (B, 2), half extents [m] (2,), and the height above the grasp at which it begins [m].
+    """
+    o = np.zeros_like(tip)
+    return (
+        (np.stack([tip + 0.028, o + 0.005], 1), np.array([0.045, 0.050]), -np.inf),
+        (np.stack([-tip - 0.012, o], 1), np.array([0.024, 0.022]), -np.inf),
+        (np.stack([o + 0.029, o - 0.073], 1), np.array([0.026, 0.026]), 0.028),
+        (np.stack([o + 0.020, o - 0.010], 1), np.array([0.070, 0.080]), 0.042),
+    )
+
+
+def rectangle(centre: Array, half: Array, yaw: Array) -> Array:
+    """Corners (..., 4, 2) of rectangles turned by yaw (...) [rad]."""
     corner = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]], dtype=float) * half[..., None, :]
-    c, s = np.cos(yaw)[..., None], np.sin(yaw)[..., None]
-    turned = np.stack([c * corner[..., 0] - s * corner[..., 1], s * corner[..., 0] + c * corner[..., 1]], -1)
-    return centre[..., None, :] + turned
+    return centre[..., None, :] + turned(corner, yaw[..., None])
+
+
+def turned(points: Array, yaw: Array) -> Array:
+    """Points (..., 2) turned by yaw (...) [rad]."""
+    c, s = np.cos(yaw), np.sin(yaw)
+    return np.stack([c * points[..., 0] - s * points[..., 1], s * points[..., 0] + c * points[..., 1]], -1)
