@@ -34,7 +34,7 @@ from palmar.sim.tasks.extrinsic import (
 from palmar.sim.tasks.plain import Plain
 
 Array = np.ndarray
-SHELF = (0.21, 0.17)
+SHELF = (0.21, 0.18)
 """Half extents of the shelf in x and y [m]."""
 AHEAD = 0.47
 """Distance of the shelf's middle from the arm's base [m]."""
@@ -56,7 +56,7 @@ class EdgeConfig:
     """How far to lift the lowest corner above the shelf [m]."""
     hold: float = 1.0
     """How long to hold it there [s]."""
-    width: tuple[float, float] = (0.205, 0.235)
+    width: tuple[float, float] = (0.24, 0.265)
     """Of the plate, each way [m]; wider than the hand opens."""
     thickness: tuple[float, float] = (0.012, 0.020)
     """[m]."""

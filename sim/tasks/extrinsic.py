@@ -23,7 +23,7 @@ from palmar.sim.scene import GRASP
 
 Array = np.ndarray
 
-APERTURE = 0.20
+APERTURE = 0.235
 """Widest box of 5 cm height the LEAP hand gets thumb and a finger around without touching it otherwise [m]; a test
 searches for wider postures.  Every box of these tasks is wider both ways."""
 SPLITS = ("train", "test")

@@ -44,7 +44,7 @@ class WallConfig:
     """How far to lift the lowest corner above the table [m]."""
     hold: float = 1.0
     """How long to hold it there [s]."""
-    width: tuple[float, float] = (0.205, 0.235)
+    width: tuple[float, float] = (0.24, 0.265)
     """Of the box, each way [m]; wider than the hand opens."""
     thickness: tuple[float, float] = (0.040, 0.055)
     """[m]."""

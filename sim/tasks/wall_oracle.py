@@ -20,6 +20,8 @@ LOW = 0.030
 """Height of the last joint while pushing [m]: the tips clear the table by 12 mm."""
 SQUEEZE = 0.004
 """How far inside the box's side the fingers' targets are while tipping [m]."""
+LEAN = 0.025
+"""How much further the arc ends, so that the box leans on the wall [m]."""
 RATE = 0.06
 """Of tipping [rad per control step]."""
 DEPTH = 0.05
@@ -55,7 +57,7 @@ def _tip(see: See, first: See, since: Array) -> Aim:
     angle = np.minimum(RATE * since, np.pi / 2 + 0.05)
     goal = see["goal"]
     out, up = 2 * goal[:, 1] + RADIUS - SQUEEZE, LOW
-    y = goal[:, 3] - out * np.cos(angle) + up * np.sin(angle)
+    y = goal[:, 3] - out * np.cos(angle) + up * np.sin(angle) + LEAN * np.sin(angle) ** 2
     return Aim(_knuckle(first["box_position"][:, 0], y, out * np.sin(angle) + up * np.cos(angle)))
 
 
