@@ -19,12 +19,12 @@ from palmar.safety.robot import RobotModel
 from palmar.safety.types import ConfigError
 from palmar.sim import scene
 from palmar.sim.interface import Goal, Start, View
-from palmar.sim.kinematics import matrix
+from palmar.sim.kinematics import Placed, matrix
 from palmar.sim.latency import TrackerConfig
 from palmar.sim.robots import arm_and_hand
 from palmar.sim.scene import Block
 from palmar.sim.tasks import maze_layout as layout
-from palmar.sim.tasks.maze_io import PEG_LENGTH, PEG_RADIUS, MazeIO, peg_end
+from palmar.sim.tasks.maze_io import PEG_LENGTH, PEG_RADIUS, Hanging, MazeIO, peg_end
 from palmar.sim.tasks.plain import Plain
 
 Array = np.ndarray
@@ -91,7 +91,7 @@ class MazeTask(Plain):
 
     def __init__(self, config: MazeConfig):
         self.config = config
-        self._prepared: tuple[mujoco.MjModel, MazeIO] | None = None
+        self._prepared: tuple[mujoco.MjModel, Hanging, Array] | None = None
         self._tip: Array = np.zeros(3)
 
     def io(self, robot: RobotModel, batch: int, *, nthread: int = 1) -> MazeIO:
@@ -147,37 +147,26 @@ class MazeTask(Plain):
         """K episodes; the goal is the exit (k, 2) [m], which says nothing of the walls."""
         slot, slant = layout.draw(rng, k, self.config.split)
         walls = layout.build(slot, slant, gap=self.config.gap)
-        model = self._prepare(robot)[0]
         entrance = np.stack([rng.uniform(0.412, 0.420, k), rng.uniform(-0.08, 0.08, k)], axis=1)
-        q = np.concatenate([self.over(robot, at) for at in entrance])
+        model, hanging, rest = self._prepare(robot)
+        q = hanging.over(np.tile(rest, (k, 1)), entrance)
         exit_ = np.tile([layout.exit_x(), 0.0], (k, 1))
         return Start(q, self._obstacles(rng, walls), exit_, self._fields(model, walls))
 
-    def _prepare(self, robot: RobotModel) -> tuple[mujoco.MjModel, MazeIO]:
-        """The compiled scene, for the names of its arrays, and one robot to place."""
+    def _prepare(self, robot: RobotModel) -> tuple[mujoco.MjModel, Hanging, Array]:
+        """The compiled scene, for the names of its arrays; what hangs the peg; and joints (n,) near the entrance.
+
+        Tasks are shared by environments that step side by side, so nothing here remembers.
+        """
         if robot.name not in ROBOTS:
             raise ConfigError(f"maze knows the fist of {ROBOTS}, got {robot.name!r}")
         if self._prepared is None:
             arm, hand = arm_and_hand(robot.name)
-            self._prepared = scene.compose(arm=arm, hand=hand, furnish=self.furnish)[0], MazeIO(robot, 1)
-            self._rest = robot.home[None].copy()
-            self._rest[:, robot.n_arm :] = FIST
+            hanging, rest = Hanging(robot, Placed(robot)), robot.home.copy()
+            rest[robot.n_arm :] = FIST
+            rest = hanging.over(rest[None], np.array([[0.416, 0.0]]))[0]
+            self._prepared = scene.compose(arm=arm, hand=hand, furnish=self.furnish)[0], hanging, rest
         return self._prepared
-
-    def over(self, robot: RobotModel, at: Array) -> Array:
-        """Joint positions (1, n) with the peg upright over a point [m], (2,).
-
-        Raises:
-            ConfigError: If the robot does not reach it.
-        """
-        io = self._prepare(robot)[1]
-        q = self._rest
-        for _ in range(200):
-            before, q = q, io.toward(q, at[None])
-            if np.abs(q - before).max() < 1e-5:
-                self._rest = q
-                return q
-        raise ConfigError(f"the robot {robot.name} does not reach {at} m with its flange down")
 
     def _obstacles(self, rng: np.random.Generator, walls: layout.Walls) -> Array:
         """Poses (k, 2, 7): one obstacle at random in each inner chamber, clear of the walls."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import mujoco
 import numpy as np
 
 from palmar.safety.robot import RobotModel
+from palmar.safety.types import ConfigError
 from palmar.sim.interface import Seen
 from palmar.sim.kinematics import Hand, Kinematics, arm_step, matrix
 from palmar.sim.tasks.maze_impedance import CartesianStiffness, point_jacobian
@@ -46,8 +49,7 @@ class MazeIO:
         self.robot, self.batch = robot, batch
         self.kinematics = Kinematics(robot, batch, nthread=nthread)
         self._stiffness = CartesianStiffness(robot)
-        self._tip, self._upright = peg_end(robot), upright(robot)
-        self._low, self._high = robot.limits.q_min + 0.01, robot.limits.q_max - 0.01
+        self._hanging, self._tip = Hanging(robot, self.kinematics), peg_end(robot)
         self._point = np.zeros((batch, 2))
         self._ratio = np.ones((batch, 2))
         self._last_action = np.zeros((batch, N_ACTION))
@@ -100,18 +102,44 @@ class MazeIO:
         at = self.peg[:, :2]
         point = np.clip(self._point + STEP * action[:, :2], at - LEASH, at + LEASH)
         self._point = np.clip(point, *np.array(AREA))
-        self.target = self.toward(self.target, self._point)
+        self.target = self._hanging.nearer(self.target, self._point)
         return self.target.copy()
 
-    def toward(self, q: Array, point: Array) -> Array:
-        """Joint positions nearer to those of a peg that is upright over ``point``, from q (B, n)."""
-        n = self.robot.n_arm
-        hand = self.kinematics.hand(q)
+
+class Hanging:
+    """Where the joints must be for the peg to hang straight down over a point.
+
+    Args:
+        robot: Its limits are kept.
+        kinematics: Anything with ``hand(q)``.
+    """
+
+    def __init__(self, robot: RobotModel, kinematics: Any):
+        self._kinematics, self._n = kinematics, robot.n_arm
+        self._tip, self._upright = peg_end(robot), upright(robot)
+        self._low, self._high = robot.limits.q_min + 0.01, robot.limits.q_max - 0.01
+
+    def nearer(self, q: Array, point: Array) -> Array:
+        """Joint positions (B, n) nearer to it than q (B, n), for points (B, 2) [m]."""
+        hand = self._kinematics.hand(q)
         palm = np.concatenate([point, np.full((len(point), 1), HOVER)], axis=1) - self._upright @ self._tip
         dq = arm_step(hand, palm, np.broadcast_to(self._upright, (len(point), 3, 3)))
         q = q.copy()
-        q[:, :n] += np.clip(dq, -0.15, 0.15)
+        q[:, : self._n] += np.clip(dq, -0.15, 0.15)
         return np.clip(q, self._low, self._high)
+
+    def over(self, q: Array, point: Array) -> Array:
+        """Joint positions (B, n) with the peg over points (B, 2) [m], searched from q (B, n).
+
+        Raises:
+            ConfigError: If a point is out of reach.
+        """
+        for _ in range(200):
+            before, q = q, self.nearer(q, point)
+            far = np.abs(q - before).max(axis=1)
+            if far.max() < 1e-5:
+                return q
+        raise ConfigError(f"the arm does not hang a peg over {point[int(far.argmax())].tolist()} m")
 
 
 def peg_end(robot: RobotModel) -> Array:

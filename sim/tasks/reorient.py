@@ -16,7 +16,7 @@ import numpy as np
 from palmar.safety.robot import RobotModel
 from palmar.safety.types import ConfigError
 from palmar.sim.interface import Goal, Seen, Start, View
-from palmar.sim.kinematics import Hand, Kinematics, matrix, quaternion, rotation_vector
+from palmar.sim.kinematics import Hand, Kinematics, Placed, matrix, quaternion, rotation_vector
 from palmar.sim.latency import TrackerConfig
 from palmar.sim.scene import Block
 from palmar.sim.tasks.plain import Plain
@@ -149,7 +149,6 @@ class ReorientTask(Plain):
 
     def __init__(self, config: ReorientConfig):
         self.config = config
-        self._kinematics: Kinematics | None = None
 
     def io(self, robot: RobotModel, batch: int, *, nthread: int = 1) -> ReorientIO:
         """The policy's side of the task."""
@@ -167,10 +166,8 @@ class ReorientTask(Plain):
         """
         if robot.name not in ROBOTS:
             raise ConfigError(f"reorient knows the palm-up posture of {ROBOTS}, got {robot.name!r}")
-        if self._kinematics is None:
-            self._kinematics = Kinematics(robot, 1)
         q = np.tile(np.array([*PALM_UP, *CRADLE]), (k, 1))
-        hand = self._kinematics.hand(q[:1])
+        hand = Placed(robot).hand(q[:1])
         poses = np.empty((k, 1, 7))
         poses[:, 0, :3] = hand.palm[0] + (np.array(LIES) + rng.normal(0, 0.001, (k, 3))) @ hand.rotation[0].T
         level = quaternion(hand.rotation)[0]

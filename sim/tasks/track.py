@@ -18,7 +18,7 @@ from palmar.safety.robot import RobotModel
 from palmar.safety.types import ConfigError
 from palmar.sim import trajectories
 from palmar.sim.interface import Goal, Start, View
-from palmar.sim.kinematics import Kinematics, arm_step
+from palmar.sim.kinematics import Placed, arm_step
 from palmar.sim.latency import TrackerConfig
 from palmar.sim.scene import Block
 from palmar.sim.tasks.plain import Plain
@@ -44,8 +44,8 @@ class TrackConfig:
     """Length of an episode [control steps]: grasping and trajectory."""
     rate: float = 20.0
     """Control steps per second [Hz]."""
-    hold: float = 0.05
-    """Success is judged once, at the end."""
+    hold: float = 5.0
+    """How long the object must be within the tolerances, without a break, of 6.5 s that it is carried [s]."""
     split: str = "train"
     """Which numbers of trajectories: train or test; none is in both."""
     file: str = ""
@@ -54,8 +54,6 @@ class TrackConfig:
     """Tolerance of the object's position [m]."""
     angle: float = 0.5
     """Tolerance of its orientation [rad]."""
-    share: float = 0.9
-    """Share of the trajectory that must be within both for success."""
     per_metre: float = 20.0
     """Weight of the position's error in the reward [1/m]."""
     per_radian: float = 1.0
@@ -80,8 +78,6 @@ class TrackConfig:
         for name in ("max_steps", "rate", "hold", "near", "angle", "per_metre", "per_radian", "leg"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"track.{name} must be positive, got {getattr(self, name)}")
-        if not 0 < self.share <= 1:
-            raise ConfigError(f"track.share must be in (0, 1], got {self.share}")
         if not (0 <= self.turn <= 1 and 0 <= self.tilt <= 0.6):
             raise ConfigError(f"track.turn must be in [0, 1] and tilt in [0, 0.6] rad, got {self.turn}, {self.tilt}")
 
@@ -96,10 +92,6 @@ class TrackTask(Plain):
     def __init__(self, config: TrackConfig):
         self.config = config
         self._given = trajectories.read(Path(config.file)) if config.file else None
-        self._placed: tuple[Kinematics, Any, Array] | None = None
-        self._inside = np.zeros(0)
-        self.completion = np.zeros(0)
-        """Share of the trajectory so far within the tolerances, (B,); 0 while grasping."""
 
     def io(self, robot: RobotModel, batch: int, *, nthread: int = 1) -> TrackIO:
         """The policy's side of the task."""
@@ -113,7 +105,7 @@ class TrackTask(Plain):
         """K episodes; goals are trajectories (k, N, 7) at GOAL_RATE."""
         goals = np.stack([self._goal(self._number(rng)) for _ in range(k)])
         poses = goals[:, :1].copy()
-        return Start(np.concatenate([self._around(robot, pose) for pose in poses[:, 0]]), poses, goals)
+        return Start(self._around(robot, poses[:, 0]), poses, goals)
 
     def _number(self, rng: np.random.Generator) -> int:
         """Of a trajectory of the split."""
@@ -141,23 +133,21 @@ class TrackTask(Plain):
         return path.sampled(np.arange(round(seconds * GOAL_RATE) + 1) / GOAL_RATE - GRASPING)
 
     def _around(self, robot: RobotModel, pose: Array) -> Array:
-        """Joint positions (1, n) with the open hand around an object at ``pose`` (7,).
+        """Joint positions (k, n) with the open hand around objects at ``pose`` (k, 7).
 
         Raises:
-            ConfigError: If the arm does not reach it.
+            ConfigError: If the arm does not reach one.
         """
-        if self._placed is None:
-            self._placed = Kinematics(robot, 1), grasp_of(robot), robot.home[None].copy()
-        kinematics, place, q = self._placed[0], self._placed[1], self._placed[2].copy()
-        palm, turned = place(pose[None])
-        n = robot.n_arm
+        kinematics, (palm, turned) = Placed(robot), grasp_of(robot)(pose)
+        q, n = np.tile(robot.home, (len(pose), 1)), robot.n_arm
         for _ in range(100):
             hand = kinematics.hand(q)
-            if np.linalg.norm(hand.palm - palm) < 5e-4 and np.abs(hand.rotation - turned).max() < 5e-3:
+            away = np.linalg.norm(hand.palm - palm, axis=1) + 0.1 * np.abs(hand.rotation - turned).max(axis=(1, 2))
+            if away.max() < 1e-3:
                 return q
             q[:, :n] += np.clip(arm_step(hand, palm, turned), -0.15, 0.15)
             q = np.clip(q, robot.limits.q_min + 0.01, robot.limits.q_max - 0.01)
-        raise ConfigError(f"no way to grasp an object at {np.round(pose, 3).tolist()}")
+        raise ConfigError(f"no way to grasp an object at {np.round(pose[int(away.argmax())], 3).tolist()}")
 
     def reward(self, view: View, action: Array) -> Array:
         """(B,): ``exp(-(20 / m |dx| + 1 / rad |dR|))``, less effort."""
@@ -166,18 +156,9 @@ class TrackTask(Plain):
         return np.exp(-(self.config.per_metre * far + self.config.per_radian * turned)) - 0.01 * effort
 
     def achieved(self, view: View) -> Array:
-        """(B,) bool: the trajectory is over and enough of it was within the tolerances.  Called once per step."""
-        c, period = self.config, 1 / self.config.rate
-        if len(self._inside) != len(view.t):
-            self._inside = np.zeros(len(view.t))
+        """(B,) bool: carried, and within the tolerances; for ``hold`` seconds it is success."""
         far, turned = self._errors(view)
-        self._inside = np.where(view.t < 1.5 * period, 0.0, self._inside)
-        carrying = view.t > GRASPING + 1e-9
-        self._inside += carrying & (far < c.near) & (turned < c.angle)
-        steps = np.round((view.t - GRASPING) / period)
-        self.completion = np.where(carrying, self._inside / np.maximum(steps, 1.0), 0.0)
-        over = view.t > c.max_steps * period - 1e-9
-        return over & (self.completion >= c.share)
+        return (view.t > GRASPING + 1e-9) & (far < self.config.near) & (turned < self.config.angle)
 
     def _errors(self, view: View) -> tuple[Array, Array]:
         """Distance [m] and angle [rad] of the object from where it should be, (B,) each."""

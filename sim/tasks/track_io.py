@@ -6,7 +6,7 @@ import numpy as np
 
 from palmar.safety.robot import RobotModel
 from palmar.sim.interface import Seen
-from palmar.sim.kinematics import Hand, Kinematics, arm_step, matrix, rotation_vector, rotation_z
+from palmar.sim.kinematics import Hand, Kinematics, Placed, arm_step, matrix, rotation_vector, rotation_z
 from palmar.sim.scene import GRASP
 from palmar.sim.trajectories import between
 
@@ -122,7 +122,7 @@ def goal_at(goal: Array, t: Array) -> Array:
 
 def grasp_of(robot: RobotModel):
     """The function from object poses (B, 7) to the palm of the pinch: position (B, 3) [m], axes (B, 3, 3)."""
-    nominal = Kinematics(robot, 1).hand(robot.home[None]).rotation[0]
+    nominal = Placed(robot).hand(robot.home[None]).rotation[0]
     offset = rotation_z(np.array([GRASP.yaw]))[0] @ np.array(GRASP.palm_pos)
 
     def place(pose: Array) -> tuple[Array, Array]:

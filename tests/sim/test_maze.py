@@ -75,7 +75,8 @@ def held(robot, at, stiffness):
     body = np.repeat(model.body_pos[None], b, 0)
     body[:, [model.body(w).id for w in layout.WALLS], 2] = -1.0
     env.engine.set_fields(np.arange(b), {"body_pos": body})
-    q = np.concatenate([env.task.over(robot, np.array(p)) for p in at])
+    _, hanging, rest = env.task._prepare(robot)
+    q = hanging.over(np.tile(rest, (b, 1)), np.array(at))
     qpos = np.tile(model.qpos0, (b, 1))
     qpos[:, [model.joint(j).qposadr[0] for j in robot.joints]] = q
     env.engine.reset(np.arange(b), qpos, np.zeros((b, model.nv)))
@@ -221,3 +222,17 @@ def test_impossible_mazes_are_refused(bad, said):
 def test_a_hand_without_a_known_fist_is_refused():
     with pytest.raises(ConfigError, match="allegro"):
         MazeTask(MazeConfig()).start(np.random.default_rng(0), load_robot("fr3_allegro"), 1)
+
+
+def test_environments_that_share_a_task_do_not_notice_each_other(robot):
+    task = MazeTask(MazeConfig())
+    one, two, alone = (
+        make_env(t, robot, None, num_envs=2, seed=s, nthread=1)
+        for t, s in ((task, 1), (task, 2), (MazeTask(MazeConfig()), 1))
+    )
+    action = np.tile([1.0, 0.3, -1.0, 0.0], (2, 1))
+    for _ in range(12):
+        seen = one.step(action).obs
+        two.reset()
+        two.step(-action)
+        assert np.array_equal(seen, alone.step(action).obs)
