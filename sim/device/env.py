@@ -66,6 +66,9 @@ class DeviceEnv:
         numpy: bool = True,
     ):
         config = config or WarpConfig()
+        make_twin, self._pool_size = twin(task), config.pool or 2 * num_envs
+        if self._pool_size < num_envs:
+            raise ConfigError(f"pool must hold a start for each of {num_envs} worlds, got {self._pool_size}")
         self.task, self.robot, self.constraints, self.num_envs = task, robot, constraints, num_envs
         self.substeps = round(1 / (task.config.rate * model.opt.timestep))
         supply = frozenset(c.margin for c in constraints.constraints) if constraints is not None else frozenset()
@@ -74,16 +77,13 @@ class DeviceEnv:
             clearance=constraints is not None, supply=supply, graph=device_of(config.device) == "cpu",
         )  # fmt: skip
         self.device, self.numpy = engine.device, numpy
-        self.io = twin(task)(task.config, robot, num_envs, self.device)
+        self.io = make_twin(task.config, robot, num_envs, self.device)
         self.obs_dim, self.action_dim, self.max_steps = self.io.obs_dim, self.io.action_dim, task.config.max_steps
         self.constraint_names = constraints.names if constraints is not None else ()
         self._held_to = constraints_on(constraints, self.device) if constraints is not None else None
         limits = limits_on(robot.limits, self.device)
         self._commands = Commands(limits, batch=num_envs, substeps=self.substeps, dt=engine.dt)
         self._period, self._stagger = self.substeps * engine.dt, stagger
-        self._pool_size = config.pool or 2 * num_envs
-        if self._pool_size < num_envs:
-            raise ConfigError(f"pool must hold a start for each of {num_envs} worlds, got {self._pool_size}")
         self._allocate()
         recorded = self.device != "cpu" and config.graph
         self._step = Recorded(self.control_step, self.device, self._generator) if recorded else self.control_step

@@ -40,7 +40,7 @@ class Recorded:
 
     def _record(self) -> None:
         stream = torch.cuda.Stream(self._device)
-        with torch.cuda.graph(self._graph, stream=stream):
+        with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):  # Warp's mode
             shared = wp.stream_from_torch(stream)
             with wp.ScopedStream(shared):
                 wp.capture_begin(stream=shared, external=True)

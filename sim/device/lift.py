@@ -116,7 +116,13 @@ class Lift:
         h = (block[:, 2] - half[:, 2]).clamp(0.0, 0.12)
         reach = 1 - torch.tanh(8 * (pinch - block).norm(dim=1))
         effort = (action.clamp(-1, 1) ** 2).mean(dim=1)
-        return 0.15 * reach + 0.25 * g + h / 0.12 * (0.3 + 0.7 * g) + 0.6 * (h > self.config.height) - 0.02 * effort
+        return (
+            0.15 * reach
+            + 0.25 * g
+            + h / 0.12 * (0.3 + 0.7 * g)
+            + 0.6 * (h > self.config.height).double()
+            - 0.02 * effort
+        )
 
     def achieved(self, view: View) -> Tensor:
         """(B,) bool: the named block, and only that one, is up."""

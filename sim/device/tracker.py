@@ -44,7 +44,7 @@ class Tracker:
         """Expose and deliver what is due at times t (B,), given true poses (B, m, 3) and (B, m, 4)."""
         self._expose(t, position, quaternion)
         ready = self._due <= t
-        newest = torch.where(ready, self._due, -torch.inf).argmax(dim=0)
+        newest = self._due.masked_fill(~ready, -torch.inf).argmax(dim=0)
         pick = newest[None, :, None, None].expand(1, *self._pose.shape)
         pose = self._pending.gather(0, pick)[0]
         self._pose.copy_(torch.where(ready.any(dim=0)[:, None, None], pose, self._pose))

@@ -115,6 +115,10 @@ class WarpEngine:
         """What did not fit since the last ``check``, bits of ``mjw.OverflowType``, (B,) int32."""
         self._mocap = wp.to_torch(d.mocap_pos), wp.to_torch(d.mocap_quat)
         self._xfrc, self._qfrc = wp.to_torch(d.xfrc_applied), wp.to_torch(d.qfrc_applied)
+        self.told, self._posed = wp.to_torch(self._commands), wp.to_torch(self._scripted)
+        """Joint commands of the newest control step [rad], (S, B, n) float32; and scripted bodies."""
+        self.per_world: dict[str, Tensor] = {}
+        """Model fields that differ per world, live."""
 
     def _physics(self) -> None:
         """S steps and their samples: launches only, to be recorded."""
@@ -134,7 +138,7 @@ class WarpEngine:
 
     def _run(self) -> None:
         """The physics of one control step, from the commands in the buffer; recorded at the first call."""
-        with self._stream():
+        with self.stream():
             if not self._record:
                 self._physics()
                 return
@@ -144,7 +148,7 @@ class WarpEngine:
                 self._graph = capture.graph
             wp.capture_launch(self._graph)
 
-    def _stream(self) -> Any:
+    def stream(self) -> Any:
         """Warp on torch's stream, so that neither waits for the other."""
         if self.device == "cpu":
             return wp.ScopedDevice("cpu")
@@ -156,9 +160,9 @@ class WarpEngine:
         Returns:
             The S measurements after them, (S, B, ...), float64; copies.
         """
-        wp.to_torch(self._commands).copy_(u)
+        self.told.copy_(u)
         if mocap is not None:
-            wp.to_torch(self._scripted).copy_(mocap)
+            self._posed.copy_(mocap)
         start = self.time.double()
         self._run()
         return self.samples.measurement(start, (u, ud, udd, uddd))
@@ -189,15 +193,17 @@ class WarpEngine:
         Raises:
             ConfigError: If there is no such field, or a step was recorded while the worlds still shared it.
         """
-        if not self.holds(name):
-            raise ConfigError(f"no model field {name!r} that may differ per world in MuJoCo Warp")
-        value = getattr(self.m, name)
-        if value.shape[0] != self.nworld:
-            if self._graph is not None:
-                raise ConfigError(f"field {name} must be made per world before the first step is recorded")
-            tiled = wp.to_torch(value).repeat(self.nworld, *[1] * (wp.to_torch(value).ndim - 1))
-            setattr(self.m, name, value := wp.from_torch(tiled, dtype=value.dtype))
-        return wp.to_torch(value)
+        if name not in self.per_world:
+            if not self.holds(name):
+                raise ConfigError(f"no model field {name!r} that may differ per world in MuJoCo Warp")
+            value = getattr(self.m, name)
+            if value.shape[0] != self.nworld:
+                if self._graph is not None:
+                    raise ConfigError(f"field {name} must be made per world before the first step is recorded")
+                tiled = wp.to_torch(value).repeat(self.nworld, *[1] * (wp.to_torch(value).ndim - 1))
+                setattr(self.m, name, value := wp.from_torch(tiled, dtype=value.dtype))
+            self.per_world[name] = wp.to_torch(value)
+        return self.per_world[name]
 
     def set_fields(self, mask: Tensor, fields: Mapping[str, Tensor]) -> None:
         """Give the worlds of ``mask`` (B,) fields of their own, (B, ...); constants do not follow by themselves.

@@ -61,6 +61,7 @@ class Samples:
             if clearance:
                 self._capsules(model, robot)
         self._of = {name: wp.to_torch(row) for name, row in self._rows.items()}
+        self._palm_of, self._near_of = wp.to_torch(self._palms), [wp.to_torch(x) for x in self._near]
         self.torque = torch.zeros(nworld, robot.n, dtype=torch.float64, device=device)
         """Joint torques of the newest sample [N m], (B, n)."""
 
@@ -108,7 +109,7 @@ class Samples:
         self.torque.copy_(tau[-1])
         position, quaternion = self.objects(qpos)
         far = torch.full_like(t, torch.inf)
-        own, table = (wp.to_torch(x).double() for x in self._near) if self._clearance else (far, far)
+        own, table = (x.double() for x in self._near_of) if self._clearance else (far, far)
         people = PEOPLE in self._supply
         return Measurement(
             t=t,
@@ -119,7 +120,7 @@ class Samples:
             ud=sent[1],
             udd=sent[2],
             uddd=sent[3],
-            palm_position=wp.to_torch(self._palms).double(),
+            palm_position=self._palm_of.double(),
             clearance_self=own,
             clearance_table=table,
             contact_force=_norms(sensed, self._force),
