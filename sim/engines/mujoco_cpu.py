@@ -16,12 +16,13 @@ from mujoco.batch import Batch
 
 from palmar.safety.robot import RobotModel
 from palmar.safety.types import CONTACT_PAIRS, ConfigError, Measurement
+from palmar.sim import people
 
 Array = np.ndarray
 POSES, FORCES = ("xpos", "geom_xpos", "geom_xmat"), ("sensordata", "actuator_force")
 """Fields of MjData that belong to the state before a step, and those that belong to the step."""
 TORQUE_RATE, PEOPLE = "joint_torque_rate", "speed_separation"
-"""Margins whose fields the engine fills on demand.  No task has people: nobody is near, so nothing comes nearer."""
+"""Margins whose fields the engine fills on demand.  Without people nobody is near and nothing comes nearer."""
 WRENCH = ("wrench_force", "wrench_torque")
 """Sensors of ``Measurement.wrench``; those of ``object_contact`` are called ``touch_<object>``.  Both are optional."""
 Clearance = Callable[[Array, Array, Array], tuple[Array, Array]]
@@ -78,6 +79,8 @@ class MujocoEngine:
         sensors = {model.sensor(k).name: int(model.sensor(k).adr[0]) for k in range(model.nsensor)}
         self._touch = np.array([sensors.get(f"touch_{o}", -1) for o in objects], dtype=int)
         self._wrench = np.array([sensors.get(name, -1) for name in WRENCH])
+        watched = PEOPLE in supply and clearance is not None and len(people.geoms(model)) > 0
+        self._people = people.Near(robot, model) if watched else None
         self.qpos, self.qvel = self.batch.bind("qpos"), self.batch.bind("qvel")
         for name in (*POSES, *FORCES):
             self.batch.bind(name)
@@ -174,8 +177,13 @@ class MujocoEngine:
             own, table = self._clearance(self.q, now["geom_xpos"], now["geom_xmat"])
             regions = self._regions(self.q, now["geom_xpos"], now["geom_xmat"]) if self._regions else None
             geometry = own, table, now["xpos"][:, self._palm].copy(), regions
+        near = None
+        if self._people is not None:
+            near = self._people.at(
+                self.q, self.qd, np.concatenate([self.batch.mocap_pos, self.batch.mocap_quat], axis=-1)
+            )
         return self._measurement(
-            self.batch.time.copy(), now, self._sent, geometry, np.zeros((self.nworld, self.robot.n))
+            self.batch.time.copy(), now, self._sent, geometry, np.zeros((self.nworld, self.robot.n)), near
         )
 
     def advance(
@@ -211,7 +219,20 @@ class MujocoEngine:
         rate = np.diff(tau, axis=0, prepend=self._tau[None]) / self.dt if TORQUE_RATE in self._supply else None
         self._tau = tau[-1].copy()
         geometry = self._interval_geometry(out) if self._clearance else None
-        return self._measurement(t, of, (u, ud, udd, uddd), geometry, rate)
+        near = self._near_people(of, out, mocap) if self._people is not None and mocap is not None else None
+        return self._measurement(t, of, (u, ud, udd, uddd), geometry, rate, near)
+
+    def _near_people(self, of: Mapping[str, Array], out: Mapping[Any, Array], mocap: Array) -> tuple[Array, Array]:
+        """Distance and approach of people after each step; the kinematics pass of ``_interval_geometry`` was made."""
+        assert self._people is not None
+        xpos, xmat = (
+            np.concatenate(
+                [out[k].reshape(*out[k].shape[:3], -1), now.reshape(self.nworld, 1, self.model.ngeom, -1)], 1
+            )
+            for k, now in (("geom_xpos", self.batch.geom_xpos), ("geom_xmat", self.batch.geom_xmat))
+        )
+        q, qd = of["qpos"][..., self._qadr], of["qvel"][..., self._vadr]
+        return self._people.over(q, qd, xpos, xmat, mocap, self.dt)
 
     def _interval_geometry(self, out: Mapping[Any, Array]) -> Geometry:
         """Clearances and palm after each step: poses recorded by the next one, the last by one more pass."""
@@ -240,12 +261,14 @@ class MujocoEngine:
         sent: Sequence[Array],
         geometry: Geometry | None,
         torque_rate: Array | None,
+        near: tuple[Array, Array] | None,
     ) -> Measurement:
         """Fill a measurement from fields of MjData with leading dimensions like t."""
         position, quaternion = self._object_poses(of["qpos"])
         far = np.full(t.shape, np.inf)
         own, table, palm, regions = geometry or (far, far, np.full((*t.shape, 3), np.nan), None)
-        people = PEOPLE in self._supply
+        alone = (far, np.zeros(t.shape)) if PEOPLE in self._supply else (None, None)
+        person, approach = alone if near is None else near
         sensed = of["sensordata"]
         force = sensed[..., self._force[:, None] + np.arange(3)]
         touch = np.linalg.norm(sensed[..., self._touch[:, None] + np.arange(3)], axis=-1)
@@ -266,8 +289,8 @@ class MujocoEngine:
             object_quaternion=quaternion,
             tau_rate=torque_rate if TORQUE_RATE in self._supply else None,
             clearance_keep_out=regions,
-            clearance_person=far if people else None,
-            approach_person=np.zeros(t.shape) if people else None,
+            clearance_person=person,
+            approach_person=approach,
             object_contact=touch if len(self._touch) and self._touch.min() >= 0 else None,
             wrench=sensed[..., (self._wrench[:, None] + np.arange(3)).ravel()] if self._wrench.min() >= 0 else None,
         )

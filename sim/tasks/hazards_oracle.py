@@ -54,6 +54,16 @@ class Script:
 
     def act(self, obs: Array, carry: Progress) -> tuple[Array, Progress]:
         """Actions (B, 8) and the progress after them."""
+        see, fresh, want, fingers, progress = self.aim(obs, carry)
+        action = np.zeros((len(obs), N_ACTION))
+        action[:, :3] = (want - see["palm_target"]) / PALM_STEP
+        action[:, 3:] = fingers
+        action = np.clip(action, -1, 1)
+        action[fresh & (np.abs(action).sum(1) == 0), 0] = 1e-6  # so that a started episode does not look fresh
+        return action, progress
+
+    def aim(self, obs: Array, carry: Progress) -> tuple[dict[str, Array], Array, Array, Array, Progress]:
+        """What is next: observation by name, which are fresh, palm's way still to go [m], yaw and fingers, progress."""
         see = {n: obs[:, s].astype(np.float64) for n, s in self._slices.items()}
         fresh = np.abs(see["last_action"]).sum(1) == 0
         phase, since = np.where(fresh, 0, carry.phase), np.where(fresh, 0, carry.since)
@@ -61,18 +71,15 @@ class Script:
         yaw = nearest_face(see)
         now = block + rotation_z(GRASP.yaw + yaw) @ np.array(GRASP.palm_pos)
         grasp = np.where((phase < 2)[:, None], now, carry.grasp)
-        want = self._want(phase, grasp)
+        want = self._want(phase, grasp) - palm
+        fingers = np.empty((len(obs), N_ACTION - 3))
+        fingers[:, 0] = np.where(phase < 2, (yaw - see["yaw_target"][:, 0]) / YAW_STEP, 0.0)
         closing = (SQUEEZE - see["finger_shares"]) / SYNERGY_STEP
-        action = np.zeros((len(obs), N_ACTION))
-        action[:, :3] = (want - palm - see["palm_target"]) / PALM_STEP
-        action[:, 3] = np.where(phase < 2, (yaw - see["yaw_target"][:, 0]) / YAW_STEP, 0.0)
-        action[:, 4:] = np.where((phase >= 2)[:, None], closing, -1.0)
-        error = np.linalg.norm(want - palm, axis=1)
+        fingers[:, 1:] = np.where((phase >= 2)[:, None], closing, -1.0)
+        error = np.linalg.norm(want, axis=1)
         done: list[Any] = [error < 0.012, error < 0.006, since >= CLOSING_STEPS, False]
         ready = np.choose(phase, done) | (since > np.choose(phase, [90, 40, 99, 10**9]))
-        action = np.clip(action, -1, 1)
-        action[fresh & (np.abs(action).sum(1) == 0), 0] = 1e-6  # so that a started episode does not look fresh
-        return action, Progress(phase + ready, np.where(ready, 0, since + 1), grasp)
+        return see, fresh, want, fingers, Progress(phase + ready, np.where(ready, 0, since + 1), grasp)
 
     def _want(self, phase: Array, grasp: Array) -> Array:
         """Where the palm should be [m], (B, 3)."""

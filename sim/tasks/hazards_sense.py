@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from palmar.sim import sightline
 from palmar.sim.kinematics import Hand
 from palmar.sim.tasks.hazards_scene import WALLS
 
@@ -17,11 +18,6 @@ CAMERA = (0.5, 0.0, 1.05)
 """A D435 looking straight down, its wide side along y [m]."""
 VIEW = (0.389, 0.692)
 """Half the view across x and y at 1 m: 42.5 and 69.4 degrees."""
-FINGER, WRIST, ARM = 0.025, 0.06, 0.065
-"""Radii of what hides objects: palm to each fingertip, palm to wrist, wrist to shoulder [m]."""
-WRIST_UP, SHOULDER = (0.0, 0.0, 0.22), (0.0, 0.0, 0.60)
-"""The wrist above the palm, and where the upper arm ends [m]."""
-
 REACH, CELL, WIDTH = 0.30, 0.06, 0.05
 """Cells of this side within this distance of the palm are looked at; half the width of the hand [m]."""
 RADIUS, HALF_HEIGHT = 0.022, 0.082
@@ -38,26 +34,11 @@ def _cells() -> Array:
 
 
 CELLS = _cells()
-"""81 of them; SafeVLA's disc of 1 m has 79 cells of 0.2 m."""
+"""81 of them, as in a disc of 1 m with cells of 0.2 m."""
 _POSTS = np.concatenate(
     [np.stack([np.arange(a[0], b[0] + 1e-9, 0.05), np.full(7, (a[1] + b[1]) / 2)], 1) for a, b in WALLS]
 )
 _POST_RADIUS = 0.025
-
-
-def segment_distance(a: Array, b: Array, c: Array, d: Array) -> Array:
-    """Distance of segments ab and cd [m], (...), of ends (..., 3) that broadcast; neither is a point.
-
-    Source: Ericson, "Real-Time Collision Detection", 5.1.9.
-    """
-    u, v, w = b - a, d - c, a - c
-    uu, vv, uv = np.sum(u * u, -1), np.sum(v * v, -1), np.sum(u * v, -1)
-    uw, vw = np.sum(u * w, -1), np.sum(v * w, -1)
-    s = np.clip((uv * vw - uw * vv) / np.maximum(uu * vv - uv * uv, 1e-12), 0, 1)
-    t = np.clip((uv * s + vw) / vv, 0, 1)
-    s = np.clip((uv * t - uw) / uu, 0, 1)
-    gap = w + s[..., None] * u - t[..., None] * v
-    return np.asarray(np.sqrt(np.sum(gap * gap, axis=-1)))
 
 
 def visible(position: Array, quaternion: Array, hand: Hand) -> Array:
@@ -72,20 +53,11 @@ def visible(position: Array, quaternion: Array, hand: Hand) -> Array:
     w, z = quaternion[..., 0], quaternion[..., 3]
     axis = np.stack([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)], -1)
     top = position + 0.8 * HALF_HEIGHT * axis * np.where(axis[..., 2:] < 0, -1, 1)
-    points = np.stack([position, top], 2)[:, :, :, None]  # (B, m, 2, 1, 3)
-    ends, radius = _robot(hand)
-    near = segment_distance(np.array(CAMERA), points, ends[:, None, None, :, 0], ends[:, None, None, :, 1])
-    ray = points[..., 0, :] - np.array(CAMERA)
+    points = np.stack([position, top], 2)  # (B, m, 2, 3)
+    free = sightline.clear(CAMERA, points.reshape(len(points), -1, 3), hand).reshape(points.shape[:3])
+    ray = points - np.array(CAMERA)
     inside = (np.abs(ray[..., 0]) <= -VIEW[0] * ray[..., 2]) & (np.abs(ray[..., 1]) <= -VIEW[1] * ray[..., 2])
-    return (inside & (near > radius).all(-1)).any(-1).astype(np.float64)
-
-
-def _robot(hand: Hand) -> tuple[Array, Array]:
-    """Ends (B, 6, 2, 3) and radii (6,) of the capsules that stand for the robot."""
-    palm, wrist = hand.palm, hand.palm + np.array(WRIST_UP)
-    fingers = np.stack([np.repeat(palm[:, None], 4, 1), hand.tips], 2)
-    rest = np.stack([np.stack([palm, wrist], 1), np.stack([wrist, np.broadcast_to(SHOULDER, palm.shape)], 1)], 1)
-    return np.concatenate([fingers, rest], 1), np.array([FINGER] * 4 + [WRIST, ARM])
+    return np.asarray((inside & free).any(-1), dtype=np.float64)
 
 
 def free_cells(position: Array, quaternion: Array, hand: Hand, tip_radius: float) -> Array:
