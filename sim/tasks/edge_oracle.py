@@ -16,20 +16,24 @@ from palmar.sim.tasks.skills import Aim, Script, See, Skill, after, arrived, nev
 
 Array = np.ndarray
 QUARTER = np.pi / 2
+"""Pitch of the hand that grasps from the side, backwards [rad]."""
 PRESS = 0.005
 """How far the tips would be inside the plate if it gave way: the force that drags it [m]."""
 OVER = 0.075
 """How far the plate is brought over the edge [m]."""
 UNDER = 0.05
 """Depth of the grasp behind the plate's side [m]."""
-STANDING = -0.010
-"""Height of the middle of the nominal grasp over what the open tips stand on [m]: their centres are 0.004 higher,
-their radius is 0.0104; less the arm's lag under load."""
+STANDING = 0.010
+"""Height of the middle of the nominal grasp over what the open tips stand on [m]: 0.006 by kinematics, 0.004 found by
+trying (the hand leans and the tracker is 2 mm off)."""
 TIGHT = (1.4, 1.8, 1.15)
+"""Shares of index, middle and thumb around something thin."""
 LEAN = -0.15
 """Pitch for dragging [rad]: index and middle stand on the plate, the thumb does not."""
 BACK = 0.03
 """They stand this far behind the plate's middle [m], so as not to end up beyond the edge."""
+SLIP = 0.03
+"""How much further than the plate the hand is ready to go [m]."""
 ENOUGH = 0.055
 """With less over the edge the robot drags again [m]."""
 
@@ -46,7 +50,7 @@ FLAT, SIDEWAYS = offset(0.0), offset(-QUARTER)
 
 def _on(see: See, box: Array, *, dy: Array | float, dz: float) -> Array:
     """Palm with the tips ``dz`` above the plate, ``dy`` further than its middle at ``box``."""
-    z = see["goal"][:, 4] + 2 * see["goal"][:, 2] - STANDING + dz
+    z = see["goal"][:, 4] + 2 * see["goal"][:, 2] + STANDING + dz
     return np.stack([box[:, 0], box[:, 1] + dy, z], axis=1) + FLAT
 
 
@@ -63,9 +67,8 @@ def _down(see: See, first: See, since: Array) -> Aim:
 
 
 def _drag(see: See, first: See, since: Array) -> Aim:
-    return Aim(
-        _on(see, first["box_position"], dy=OVER - _overhang(first) + 0.03 - BACK, dz=-PRESS), pitch=LEAN, speed=0.4
-    )
+    way = OVER - _overhang(first) + SLIP - BACK
+    return Aim(_on(see, first["box_position"], dy=way, dz=-PRESS), pitch=LEAN, speed=0.4)
 
 
 def _off(see: See, first: See, since: Array) -> Aim:
