@@ -79,10 +79,10 @@ def _moved(faults: tuple[Fault, ...], begin: int) -> Iterator[Fault]:
 
 
 def _or_as_it_is(spoil: Callable[[Rig, Any], Any], rig: Rig, message: Any, whole: Any) -> Any:
-    """A message that the other fault has already cut short may have nothing left to spoil."""
+    """A message that the other fault has already spoilt may have nothing left to spoil, or be too large to copy."""
     try:
         return spoil(rig, message)
-    except (IndexError, TypeError, ValueError, AttributeError):
+    except (IndexError, TypeError, ValueError, AttributeError, MemoryError):
         return whole
 
 
