@@ -33,6 +33,11 @@ NUMBERS = 1_000_000
 """Trajectories there are."""
 GRASPING = 1.0
 """The goal stands still so long, for the fingers to close [s]."""
+CONSTRAINTS = (
+    "joint_position", "joint_velocity", "joint_acceleration", "joint_jerk", "joint_torque", "self_clearance",
+    "table_clearance", "workspace", "table_force", "grip_force",
+)  # fmt: skip
+"""Those of ``arm_hand`` but dropped_object: trajectories bring the object down on purpose."""
 PARCEL = Block("parcel", "box", (0.025, 0.025, 0.025), (0.80, 0.45, 0.14, 1.0), 0.1)
 
 
@@ -69,7 +74,7 @@ class TrackConfig:
     mass: tuple[float, float] = (0.05, 0.2)
     """Mass of the object, drawn per world [kg]."""
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
-    constraints: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = CONSTRAINTS
     """Names of the constraints that give costs; empty means every one of the file."""
 
     def __post_init__(self) -> None:

@@ -175,6 +175,12 @@ def test_impossible_tracks_are_refused(bad, said):
         TrackConfig(**bad)
 
 
+def test_what_is_carried_down_on_purpose_is_not_called_dropped(constraints):
+    named = TrackConfig().constraints
+    assert set(constraints.names) - set(named) == {"dropped_object"}
+    assert constraints.select(named).names == named
+
+
 def test_a_trajectory_from_a_file_is_every_episodes(robot, tmp_path):
     path = tmp_path / "own.csv"
     write(path, a_carry(5))
