@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from palmar.safety.geometry import Tree, capsule_gap, detailed_gap, pair_bounds, poses
+from palmar.safety.geometry import Tree, capsule_gap, detailed_gap, hull_gap, pair_bounds, poses
 from palmar.safety.hulls import CLOSE
 from palmar.safety.obstacles import OBJECT, PERSON, SLOTS, from_geom, near_geoms, solid
 from palmar.safety.robot import Limits
@@ -264,6 +264,9 @@ class Work(NamedTuple):
     palm: Array
     """(SAMPLES, 3)"""
     stack: Array
+    """(SAMPLES + 2, 6) intervals to be proven: two ticks, their rows, and where in ``some`` its clearances are."""
+    some: Array
+    """(.,) live clearances of the intervals on the stack, one list after the other."""
     p: Array
     r: Array
     axis: Array
@@ -294,7 +297,8 @@ def work_of(tree: Tree) -> Work:
         reach=np.zeros((most, n)),
         value=np.zeros((SAMPLES, most)),
         palm=np.zeros((SAMPLES, 3)),
-        stack=np.zeros((SAMPLES, 4), dtype=np.int64),
+        stack=np.zeros((SAMPLES + 2, 6), dtype=np.int64),
+        some=np.zeros((SAMPLES + 2) * most, dtype=np.int64),
         p=np.zeros((b, 3)),
         r=np.zeros((b, 3, 3)),
         axis=np.zeros((n, 3)),
@@ -367,7 +371,7 @@ def _first_pairs(tree, limit, w):
             continue
         d = capsule_gap(ends, radius, a, b)
         if tree.hull[i, 0] >= 0 and d < limit + travel:
-            d = detailed_gap(tree, ends, i, d)
+            d = min(d + tree.thick[i], hull_gap(tree, ends, i, min(d + tree.thick[i], limit + travel)))
         if d < limit:
             return SELF, 0
         if d - travel < limit:
@@ -456,12 +460,13 @@ def _first(tree, space, obstacles, w, seconds):
 
 
 @njit(cache=True, nogil=True)
-def _sample(tree, space, obstacles, w, k, s, count, dt):
-    """Live clearances at tick k of the path into row s; failure code."""
+def _sample(tree, space, obstacles, w, k, s, first, end, dt):
+    """Live clearances ``w.some[first:end]`` at tick k of the path into row s; failure code."""
     if not _place(tree, space, w, k, s):
         return WORKSPACE
     pairs, radius, ends, live, value = tree.pairs, tree.radius, w.ends, w.live, w.value
-    for i in range(count):
+    for at in range(first, end):
+        i = w.some[at]
         if live[i, 0] == PAIR:
             d = capsule_gap(ends, radius, pairs[live[i, 1], 0], pairs[live[i, 1], 1])
             if tree.hull[live[i, 1], 0] >= 0 and d < CLOSE:
@@ -503,18 +508,23 @@ def _travel(path, turn, a_max, moved, k0, k1, dt):
 
 
 @njit(cache=True, nogil=True)
-def _between(tree, bounds, space, w, k0, k1, s0, s1, count, palm, dt):
-    """Whether every tick strictly between two samples is clear; a proof, not a test at points.
+def _doubtful(tree, bounds, space, w, k0, k1, s0, s1, first, end, palm, dt):
+    """Which of ``w.some[first:end]`` may be violated strictly between two samples; a proof of the others.
 
     A distance changes by at most (reach of each joint) x (how far that joint moves), so between two samples
     it is at least their mean less half of that; what is needed of a person's distance grows meanwhile.  Heights
     and the palm are moreover smooth: on an interval of length h they stay above the chord less h^2 / 8 times
     their largest acceleration.
+
+    Returns:
+        One beyond the last of the doubtful ones, which begin at ``end``; whether the palm is doubtful.
     """
-    moved, value, reach, live = w.moved, w.value, w.reach, w.live
+    moved, value, reach, live, some = w.moved, w.value, w.reach, w.live, w.some
     _travel(w.path, w.turn, bounds.a, moved, k0, k1, dt)
     h = (k1 - k0) * dt
-    for i in range(count):
+    top = end
+    for at in range(first, end):
+        i = some[at]
         room = value[s0, i] + value[s1, i] - w.grow[i] * h
         for j in range(len(moved)):
             room -= reach[i, j] * moved[j]
@@ -523,14 +533,15 @@ def _between(tree, bounds, space, w, k0, k1, s0, s1, count, palm, dt):
             if _smooth(reach[i], bounds.a, moved, h, min(value[s0, i], value[s1, i]), mean):
                 continue
         if room < 0.0:
-            return False
+            some[top] = i
+            top += 1
     for i in range(3 if palm else 0):
         x0, x1 = w.palm[s0, i], w.palm[s1, i]
         low = min(min(x0, x1) - space.lower[i], space.upper[i] - max(x0, x1))
         mean = min(0.5 * (x0 + x1) - space.lower[i], space.upper[i] - 0.5 * (x0 + x1))
         if not _smooth(tree.palm_reach, bounds.a, moved, h, low, mean):
-            return False
-    return True
+            return top, True
+    return top, False
 
 
 @njit(cache=True, nogil=True)
@@ -580,28 +591,37 @@ def verify_stop(tree, bounds, space, obstacles, q, v, a, dt, w):
     code, count, palm = _first(tree, space, obstacles, w, last * dt)
     if code != OK or count == 0 and not palm:
         return code, last, 1
-    code = _sample(tree, space, obstacles, w, last, 1, count, dt)
+    for i in range(count):
+        w.some[i] = i
+    code = _sample(tree, space, obstacles, w, last, 1, 0, count, dt)
     used = 2
     if code != OK:
         return code, last, used
-    w.stack[0, 0], w.stack[0, 1], w.stack[0, 2], w.stack[0, 3] = 0, last, 0, 1
+    stack = w.stack
+    stack[0, 0], stack[0, 1], stack[0, 2], stack[0, 3], stack[0, 4], stack[0, 5] = 0, last, 0, 1, 0, count
     depth = 1
     while depth > 0:
         depth -= 1
-        k0, k1, s0, s1 = w.stack[depth, 0], w.stack[depth, 1], w.stack[depth, 2], w.stack[depth, 3]
-        if k1 - k0 < 2 or _between(tree, bounds, space, w, k0, k1, s0, s1, count, palm, dt):
+        k0, k1, s0, s1, first, end = stack[depth]
+        if k1 - k0 < 2:
+            continue
+        # What is proven here is proven of every part of it: only the doubtful ones are looked at again.
+        top, doubt = _doubtful(tree, bounds, space, w, k0, k1, s0, s1, first, end, palm, dt)
+        if top == end and not doubt:
             continue
         if used == SAMPLES:
             return EFFORT, last, used
         # Speed falls along a stop: the middle of the way lies before the middle of the time.
         k = k0 + max(1, (k1 - k0) * 2 // 5)
-        code = _sample(tree, space, obstacles, w, k, used, count, dt)
+        code = _sample(tree, space, obstacles, w, k, used, end, top, dt)
         if code != OK:
             return code, last, used + 1
-        w.stack[depth, 0], w.stack[depth, 1], w.stack[depth, 2], w.stack[depth, 3] = k, k1, used, s1
-        w.stack[depth + 1, 0], w.stack[depth + 1, 1] = k0, k
-        w.stack[depth + 1, 2], w.stack[depth + 1, 3] = s0, used
-        depth += 2
+        stack[depth, 0], stack[depth, 1], stack[depth, 2], stack[depth, 3] = k, k1, used, s1
+        stack[depth, 4], stack[depth, 5] = end, top
+        depth += 1
+        stack[depth, 0], stack[depth, 1], stack[depth, 2], stack[depth, 3] = k0, k, s0, used
+        stack[depth, 4], stack[depth, 5] = end, top
+        depth += 1
         used += 1
     return OK, last, used
 
