@@ -99,7 +99,7 @@ class EdgeTask(Plain):
     """Slide a plate to the edge and lift it."""
 
     name = "edge"
-    status = "unsolved"
+    status = "solved"
 
     def __init__(self, config: EdgeConfig):
         self.config = config

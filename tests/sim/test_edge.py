@@ -1,6 +1,7 @@
 """Task ``edge``, and what ``edge`` and ``wall`` have in common."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -112,7 +113,7 @@ def test_a_plate_that_fell_from_the_shelf_ends_the_episode_and_one_on_end_is_not
     goal = np.array([[0.125, 0.125, 0.008, 0.05, task.config.top]] * 3)
     q = np.array([[1.0, 0, 0, 0], [1.0, 0, 0, 0], [np.sqrt(0.5), np.sqrt(0.5), 0, 0]])
     z = [task.config.top + 0.12, 0.01, task.config.top + 0.125]  # up; on the table; standing on the shelf
-    view = SimpleNamespace(position=np.array([[[0.5, 0, h]] for h in z]), quaternion=q[:, None], goal=goal)
+    view: Any = SimpleNamespace(position=np.array([[[0.5, 0, h]] for h in z]), quaternion=q[:, None], goal=goal)
     assert task.achieved(view).tolist() == [True, False, False]
     assert task.failed(view).tolist() == [False, True, False]
 

@@ -1,6 +1,7 @@
 """Task ``wall``; what it shares with ``edge`` is in ``test_edge.py``."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def test_a_box_that_stands_is_not_lifted_and_one_behind_the_wall_ends_the_episod
     goal = np.array([[0.125, 0.125, 0.024, 0.2, 0.1]] * 3)
     standing = np.array([np.sqrt(0.5), np.sqrt(0.5), 0, 0])
     position = np.array([[[0.5, 0.17, 0.125]], [[0.5, 0.17, 0.23]], [[0.5, 0.2 + 2 * WALL[1] + 0.03, 0.125]]])
-    view = SimpleNamespace(position=position, quaternion=np.tile(standing, (3, 1, 1)), goal=goal)
+    view: Any = SimpleNamespace(position=position, quaternion=np.tile(standing, (3, 1, 1)), goal=goal)
     assert task.achieved(view).tolist() == [False, True, False]
     assert task.failed(view).tolist() == [False, False, True]
 
