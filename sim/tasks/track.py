@@ -91,7 +91,7 @@ class TrackTask(Plain):
     """Carry an object along a trajectory."""
 
     name = "track"
-    status = "unsolved"
+    status = "solved"
     blocks = (PARCEL,)
 
     def __init__(self, config: TrackConfig):
