@@ -93,7 +93,7 @@ class ClutterTask(Plain):
     """Lift the named object out of clutter, and only that one."""
 
     name = "clutter"
-    status = "unsolved"
+    status = "solved"
 
     def __init__(self, config: ClutterConfig):
         self.config = config
