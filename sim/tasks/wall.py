@@ -85,7 +85,7 @@ class WallTask(Plain):
     """Tip a box up against a wall and lift it."""
 
     name = "wall"
-    status = "unsolved"
+    status = "solved"
 
     def __init__(self, config: WallConfig):
         self.config = config
