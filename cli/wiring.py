@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from palmar.safety.robot import RobotModel
     from palmar.sim.reality import Reality
 
-ENGINES = ("mujoco",)
+ENGINES = ("mujoco", "mujoco_warp", "isaaclab")
 
 
 @dataclass(frozen=True)
-class EngineConfig:
-    """How the simulator runs."""
+class CpuConfig:
+    """How engine ``mujoco`` runs."""
 
     threads: int = 0
     """MuJoCo threads, 0: as many as there are cores."""
@@ -30,6 +30,16 @@ class EngineConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.threads <= 1024:
             raise ConfigError(f"threads must be in [0, 1024], got {self.threads}")
+
+
+@dataclass(frozen=True)
+class IsaacConfig:
+    """How engine ``isaaclab`` runs."""
+
+    device: str = "cpu"
+    """``cpu`` or ``cuda:0``."""
+    physics: str = "newton_cpu"
+    """A preset of ``sim.engines.isaaclab_cfg``: ``newton_cpu``, ``newton_gpu``; ``physx`` is not run here."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,8 @@ class Setup:
     """Of ``palmar.sim.tasks``."""
     robot: RobotModel
     constraints: ConstraintSet
-    engine: EngineConfig
+    engine: Any
+    """CpuConfig, WarpConfig or IsaacConfig."""
     algo: PPOConfig
     reality: Reality
     """How worlds differ from the model."""
@@ -73,7 +84,7 @@ def setup(composed: Composed) -> Setup:
 
     values = composed.values
     found = find.load(composed.choices["task"])
-    engine = config.load(EngineConfig, values["engine"], where="engine")
+    engine = config.load(_engine_config(composed.choices["engine"]), values["engine"], where="engine")
     algo = config.load(PPOConfig, values["algo"], where="algo")
     reality = config.load(Reality, values["randomize"], where="randomize")
     asked = found.task(config.load(found.config, values["task"], where="task"))
@@ -84,8 +95,43 @@ def setup(composed: Composed) -> Setup:
     return Setup(composed, asked, robot, held, engine, algo, reality)
 
 
+def _engine_config(engine: str) -> type:
+    """The configuration's class."""
+    if engine == "mujoco_warp":
+        from palmar.sim.engines.warp_config import WarpConfig
+
+        return WarpConfig
+    return {"mujoco": CpuConfig, "isaaclab": IsaacConfig}[engine]
+
+
 def environment(parts: Setup, *, num_envs: int, seed: int, stagger: bool = False) -> Any:
-    """A vector environment of the task with the constraints' costs."""
+    """A vector environment of the task with the constraints' costs, on the engine that was chosen.
+
+    Raises:
+        ConfigError: If the engine does not know the task, or cannot randomise, or is not installed.
+    """
+    from palmar.sim.reality import Reality
+
+    engine = parts.composed.choices["engine"]
+    if engine == "mujoco":
+        return _on_threads(parts, num_envs, seed, stagger)
+    if parts.reality != Reality():
+        raise ConfigError(f"engine {engine} has no randomize={parts.composed.choices['randomize']}, only none")
+    asked: dict[str, Any] = {"num_envs": num_envs, "seed": seed, "stagger": stagger}
+    if engine == "isaaclab":
+        from palmar.sim.engines import isaaclab_client
+
+        own = {"device": parts.engine.device, "physics": parts.engine.physics}
+        return isaaclab_client.make_env(parts.task, parts.robot, parts.constraints, **asked, **own)
+    try:
+        from palmar.sim.device.env import make_device_env
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"engine mujoco_warp needs the extra gpu ({error}): pip install 'palmar[gpu]'") from None
+    return make_device_env(parts.task, parts.robot, parts.constraints, **asked, config=parts.engine)
+
+
+def _on_threads(parts: Setup, num_envs: int, seed: int, stagger: bool) -> Any:
+    """Engine ``mujoco``: in shards where there are enough worlds."""
     from palmar.sim import shards
     from palmar.sim.env import make_env
     from palmar.sim.reality import Reality

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from palmar.policies import provenance
-from palmar.policies.evaluate import Evaluation
+from palmar.policies.evaluate import Evaluation, checked
 from palmar.policies.log import Log, Progress, Report
 from palmar.policies.networks import MeanPolicy
 from palmar.policies.rl import checkpoint
@@ -143,6 +143,7 @@ class _Run:
         learner, c = self.learner, self.learner.config
         t0 = time.perf_counter()
         self.obs, env_s = collect(self.env, learner, self.rollout, self.obs, self.sums)
+        checked(self.env)
         t1 = time.perf_counter()
         episodes = self.sums.take()
         learner.multipliers.record(episodes.costs)
