@@ -69,7 +69,8 @@ def test_a_lost_tracker_is_a_person_everywhere_for_the_whole_speed(robot, rows):
 
 def test_people_are_as_fast_as_their_band_says_and_bearings_do_not_overlap(plans):
     t = np.arange(0, 15, 0.005)[:, None]
-    for split, p in plans.items():
+    for split, every in plans.items():
+        p = every[:60]
         where = motion.where(np.broadcast_to(t, (len(t), len(p))), p)
         assert np.isfinite(where).all() and np.allclose(np.linalg.norm(where[..., 3:], axis=-1), 1)
         way = p[:, 3 : 3 + 4 * motion.POINTS].reshape(-1, motion.POINTS, 4)
