@@ -54,8 +54,8 @@ class Drive:
 
     def save(self, path: Path) -> None:
         """Write an ``.npz`` file."""
-        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "fields"}
-        np.savez(path, **plain, **{f"field/{name}": value for name, value in self.fields.items()})
+        rows: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "fields"}
+        np.savez(path, **rows | {f"field/{name}": value for name, value in self.fields.items()})
 
     @staticmethod
     def load(path: Path) -> Drive:
@@ -73,7 +73,7 @@ def record(env: Any, policy: Policy, *, name: str, seed: int, before: int, steps
         action, carry = policy.act(obs, carry)
         obs = env.step(action).obs
     engine, commands, actions = env.engine, [], []
-    start = tuple(x.astype(np.float32).astype(np.float64) for x in (engine.qpos, engine.qvel))
+    qpos, qvel = (x.astype(np.float32).astype(np.float64) for x in (engine.qpos, engine.qvel))
     goal = env.goal.copy()
     own = {f: value.copy() for f in PHYSICS if (value := engine.batch.expanded(f)) is not None}
     advance = engine.advance
@@ -85,7 +85,7 @@ def record(env: Any, policy: Policy, *, name: str, seed: int, before: int, steps
             obs = env.step(action).obs
     finally:
         engine.advance = advance
-    return Drive(name, *start, goal, np.stack(commands), np.stack(actions), own)
+    return Drive(name, qpos, qvel, goal, np.stack(commands), np.stack(actions), own)
 
 
 def play(
