@@ -55,7 +55,8 @@ class Drive:
     def save(self, path: Path) -> None:
         """Write an ``.npz`` file."""
         rows: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "fields"}
-        np.savez(path, **rows | {f"field/{name}": value for name, value in self.fields.items()})
+        rows |= {f"field/{name}": value for name, value in self.fields.items()}
+        np.savez(path, allow_pickle=False, **rows)
 
     @staticmethod
     def load(path: Path) -> Drive:
