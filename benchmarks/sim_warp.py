@@ -7,7 +7,6 @@ a small row of Warp's CPU device shows that the comparison runs, in CPU seconds;
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
 from functools import partial
@@ -72,7 +71,7 @@ def _row(name: str, device: str, worlds: int, rounds: int, steps: int, tell: Cal
     env.check()
     t = {side: np.array(values[1:]) for side, values in spent.items()}
     return _named(name, device, worlds) | {
-        "env_steps_per_s": round(worlds * steps / statistics.median(t["costs"]), 1),
+        "env_steps_per_s": round(worlds * steps / float(np.median(t["costs"])), 1),
         "env_ratio": round(float(np.median(t["bare"] / t["costs"])), 3),
         "cost_overhead": round(float(np.median(t["costs"] / t["plain"])) - 1, 3),
         "mb_per_world": round(megabytes, 3),
