@@ -64,7 +64,7 @@ class Filtered:
             self._filters[int(i)] = f = self._new()
             f.start(RobotState(now, self._ticks, self._engine.q[i].copy(), zero, zero))
 
-    def advance(self, target: Array, *_: Array, mocap: Array | None = None) -> Measurement:
+    def advance(self, target: Array, *_: Array, **given: Array | None) -> Measurement:
         """Let every filter follow its target (1, B, n) for one period; the measurements, (S, B, ...)."""
         steps = round(1 / (LiftConfig.rate * DT))
         now = self._ticks * DT

@@ -49,8 +49,8 @@ def record(seed: int) -> tuple[RobotModel, Array, Array, Measurement, Array]:
     targets, samples = [], []
     advance, to_joints = env.engine.advance, env.io.joint_target
 
-    def advance_and_keep(*sent: Array, mocap: Array | None = None) -> Measurement:
-        samples.append(advance(*sent, mocap=mocap))
+    def advance_and_keep(*sent: Array, **given: Array | None) -> Measurement:
+        samples.append(advance(*sent, **given))
         return samples[-1]
 
     def target_and_keep(action: Array) -> Array:

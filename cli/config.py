@@ -48,6 +48,8 @@ def choices(group: str) -> list[str]:
 def compose(overrides: Sequence[str]) -> Composed:
     """The configuration of a training that ``overrides`` ask for.
 
+    A task whose name is also that of a constraint file is held to that one, where the overrides name none.
+
     Args:
         overrides: ``group=name`` or ``group.key=value``, in Hydra's grammar.
 
@@ -55,7 +57,10 @@ def compose(overrides: Sequence[str]) -> Composed:
         ConfigError: If a word is not of that form, or names no group or file.
     """
     chosen = _defaults()
-    raw = _hydra("config", [_checked(word, chosen) for word in overrides])
+    words = [_checked(word, chosen) for word in overrides]
+    if chosen["task"] in choices("constraints") and not any(word.startswith("constraints=") for word in words):
+        words.insert(0, _checked(f"constraints={chosen['task']}", chosen))
+    raw = _hydra("config", words)
     return Composed(chosen, {group: dict(raw.get(group) or {}) for group in GROUPS}, tuple(overrides))
 
 

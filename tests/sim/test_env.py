@@ -50,7 +50,7 @@ def test_measurements_belong_to_the_state_after_their_step(robot, constraints):
     env = lift(robot, constraints, 2, seed=0)
     seen = []
     advance = env.engine.advance
-    env.engine.advance = lambda *u, mocap=None: seen.append(advance(*u, mocap=mocap)) or seen[-1]
+    env.engine.advance = lambda *u, **given: seen.append(advance(*u, **given)) or seen[-1]
     roll(env, 6)
     model = env.engine.model
     data = mujoco.MjData(model)
@@ -105,7 +105,7 @@ def test_cost_is_seconds_of_violated_samples(robot, constraints):
     env = lift(robot, constraints, 2, seed=0)
     seen = []
     advance = env.engine.advance
-    env.engine.advance = lambda *u, mocap=None: seen.append(advance(*u, mocap=mocap)) or seen[-1]
+    env.engine.advance = lambda *u, **given: seen.append(advance(*u, **given)) or seen[-1]
     action = np.zeros((2, 8))
     action[:, 2] = -1.0
     total, k = np.zeros(2), constraints.names.index("table_clearance")

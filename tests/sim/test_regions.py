@@ -28,7 +28,7 @@ def measured(robot, constraints, steps=5):
     """An environment and what it measured in some random steps."""
     env = make_env(LiftTask(LiftConfig(constraints=constraints.names)), robot, constraints, num_envs=3, seed=0)
     seen, advance, rng = [], env.engine.advance, np.random.default_rng(0)
-    env.engine.advance = lambda *u, mocap=None: seen.append(advance(*u, mocap=mocap)) or seen[-1]
+    env.engine.advance = lambda *u, **given: seen.append(advance(*u, **given)) or seen[-1]
     out = [env.step(rng.uniform(-1, 1, (3, env.action_dim))) for _ in range(steps)]
     return env, seen, out
 
