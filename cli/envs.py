@@ -6,8 +6,9 @@ import argparse
 import json
 
 ABOUT = """
-Lists every task with its status, what is said to the policy, its constraints with their budgets,
-and the defaults of its configuration.  Prints a table, or JSON with --json.
+Lists every task with its status, what is said to the policy, the engines that know it and how many
+costs it has; of one task also its constraints with their budgets and its configuration.  Prints a
+table, or JSON with --json.
 """
 EXAMPLES = """
 palmar envs
@@ -58,7 +59,7 @@ def _row(name: str) -> dict[str, object]:
         "constraints": {c.name: {"budget": c.budget, "unit": c.unit, "runtime": c.runtime} for c in held.constraints},
         "config": plain(parts.task.config),
         "robots": choices("robot"),
-        "engines": list(wiring.ENGINES),
+        "engines": wiring.engines(name),
     }
 
 
@@ -67,9 +68,19 @@ def _print(rows: list[dict], *, full: bool) -> None:
     from rich.table import Table
 
     console = Console()
+    if not full:
+        table = Table(box=None, pad_edge=False)
+        for head in ("task", "status", "what is said", "engines", "costs"):
+            table.add_column(head)
+        for row in rows:
+            said = f"“{row['instruction']}”" if row["instruction"] else "(no words: goals are poses)"
+            table.add_row(row["task"], row["status"], said, ", ".join(row["engines"]), str(len(row["constraints"])))
+        console.print(table)
+        console.print("\npalmar envs TASK: its constraints with their budgets, and its configuration", highlight=False)
+        return
     for row in rows:
         said = f"“{row['instruction']}”" if row["instruction"] else "(no words: goals are poses)"
-        console.print(f"[bold]{row['task']}[/bold]  {row['status']}  {said}", highlight=False)
+        console.print(f"[bold]{row['task']}[/bold]  {row['status']}  {said}\n  {row['about']}", highlight=False)
         console.print(f"  robots {', '.join(row['robots'])}; engines {', '.join(row['engines'])}", highlight=False)
         table = Table(box=None, pad_edge=False)
         for head in ("  constraint", "budget per episode", "at runtime"):
@@ -77,7 +88,5 @@ def _print(rows: list[dict], *, full: bool) -> None:
         for name, c in row["constraints"].items():
             table.add_row(f"  {name}", f"{c['budget']:g} {c['unit']}", c["runtime"])
         console.print(table)
-        if full:
-            for key, value in row["config"].items():
-                console.print(f"  task.{key}={value}", highlight=False)
-        console.print()
+        for key, value in row["config"].items():
+            console.print(f"  task.{key}={value}", highlight=False)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from palmar.sim.reality import Reality
 
 ENGINES = ("mujoco", "mujoco_warp", "isaaclab")
+EVERYWHERE = ("lift", "reach")
+"""Tasks that every engine knows; the others are on engine ``mujoco``."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,11 @@ def setup(composed: Composed) -> Setup:
     return Setup(composed, asked, robot, held, engine, algo, reality)
 
 
+def engines(task: str) -> list[str]:
+    """Engines that know a task."""
+    return list(ENGINES if task in EVERYWHERE else ENGINES[:1])
+
+
 def _engine_config(engine: str) -> type:
     """The configuration's class."""
     if engine == "mujoco_warp":
@@ -137,8 +144,9 @@ def _on_threads(parts: Setup, num_envs: int, seed: int, stagger: bool) -> Any:
     from palmar.sim.reality import Reality
 
     def make(worlds: int, seed: int, threads: int) -> Any:
+        task = type(parts.task)(parts.task.config)  # its own: a task may keep scratch space, and shards are threads
         return make_env(
-            parts.task, parts.robot, parts.constraints, num_envs=worlds, seed=seed, nthread=threads, stagger=stagger,
+            task, parts.robot, parts.constraints, num_envs=worlds, seed=seed, nthread=threads, stagger=stagger,
             reality=None if parts.reality == Reality() else parts.reality,
         )  # fmt: skip
 
