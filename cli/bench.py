@@ -12,6 +12,8 @@ from palmar.safety.types import ConfigError
 
 BENCHES: dict[str, str] = {
     "sim": "environment steps per second against bare MuJoCo, and what costs cost",
+    "sim_warp": "the same on engine mujoco_warp, against bare recorded steps",
+    "parity": "state, costs and success of one engine beside another, with tolerances set beforehand",
     "filter": "time of a tick per layer and robot, missed periods beside a bare loop, a short attack",
     "attack": "adversarial commands by the million, counted by code that shares nothing with the filter",
     "trips": "how often the filter gets in the way of recorded safe motion",
@@ -23,6 +25,8 @@ BENCHES: dict[str, str] = {
 }
 QUICK: dict[str, dict[str, Any]] = {
     "sim": {"rounds": 3, "steps": 10, "num_envs": 32},
+    "sim_warp": {"rounds": 1, "steps": 2},
+    "parity": {"worlds": 4, "episodes": 0},
     "filter": {"ticks": 2_000, "commands": 8_000, "seconds": 3.0},
     "attack": {"commands": 8_000},
     "trips": {"hours": 0.02},

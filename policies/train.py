@@ -144,6 +144,8 @@ class _Run:
         t0 = time.perf_counter()
         self.obs, env_s = collect(self.env, learner, self.rollout, self.obs, self.sums)
         checked(self.env)
+        if renew := getattr(self.env, "renew", None):  # an environment on a device draws its starts ahead
+            renew()
         t1 = time.perf_counter()
         episodes = self.sums.take()
         learner.multipliers.record(episodes.costs)

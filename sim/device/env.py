@@ -166,6 +166,10 @@ class DeviceEnv:
         """Raise if contacts or constraints were dropped since the last call; see ``WarpEngine.check``."""
         self.engine.check()
 
+    def renew(self) -> None:
+        """Draw as many new episode starts as there are worlds, in place of the oldest; between rollouts."""
+        self.pool.renew(self.num_envs)
+
     def _out(self, value: Tensor) -> Any:
         """What leaves the step: never the memory that the next one writes."""
         return value.cpu().numpy().copy() if self.numpy else value.clone()
