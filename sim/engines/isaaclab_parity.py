@@ -141,7 +141,7 @@ def main(words: Sequence[str]) -> None:
     task = found.task(found.config())
     advance, dt = {"isaaclab": on_isaaclab, "mujoco": on_mujoco}[engine](drive, task, robot, held)
     trace = parity.play(advance, drive, task=task, robot=robot, constraints=held, dt=dt, steps=[int(k) for k in steps])
-    np.savez(target, **trace)
+    np.savez(target, allow_pickle=False, **trace)
 
 
 if __name__ == "__main__":
