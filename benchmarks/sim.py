@@ -162,11 +162,11 @@ class _Bare:
             self.sent.append((given["control"].copy(), given["control_spec"], nstep))
             return self._rollout(nstep, **given)
 
-        batch.rollout = listen
+        batch.rollout = listen  # type: ignore[method-assign]
 
     def end(self) -> None:
         """Stop listening."""
-        self.env.engine.batch.rollout = self._rollout
+        self.env.engine.batch.rollout = self._rollout  # type: ignore[method-assign]
 
     @staticmethod
     def run_all(sides: list[_Bare]) -> None:

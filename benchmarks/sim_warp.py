@@ -84,7 +84,8 @@ def _round(env: DeviceEnv, plain: DeviceEnv, bare: Bare, steps: int, seed: int, 
     """The same actions on both environments, then their commands on the bare scene, from the same start."""
     generator = torch.Generator(device=env.device).manual_seed(seed)
     actions = [2 * torch.rand(env.action.shape, generator=generator, device=env.device) - 1 for _ in range(steps)]
-    env.reset(seed), plain.reset(seed)
+    env.reset(seed)
+    plain.reset(seed)
     bare.begin()
     sent: list[torch.Tensor] = []
 

@@ -13,6 +13,8 @@ from palmar.safety.types import ConfigError
 BENCHES: dict[str, str] = {
     "sim": "environment steps per second against bare MuJoCo, and what costs cost",
     "sim_warp": "the same on engine mujoco_warp, against bare recorded steps",
+    "isaaclab": "reach trained through engine isaaclab, judged on engine mujoco; make isaac first",
+    "isaaclab_parity": "engine isaaclab beside engine mujoco; make isaac first",
     "parity": "state, costs and success of one engine beside another, with tolerances set beforehand",
     "filter": "time of a tick per layer and robot, missed periods beside a bare loop, a short attack",
     "attack": "adversarial commands by the million, counted by code that shares nothing with the filter",
@@ -26,6 +28,8 @@ BENCHES: dict[str, str] = {
 QUICK: dict[str, dict[str, Any]] = {
     "sim": {"rounds": 3, "steps": 10, "num_envs": 32},
     "sim_warp": {"rounds": 1, "steps": 2},
+    "isaaclab": {"iterations": 1, "episodes": 4},
+    "isaaclab_parity": {"worlds": 2},
     "parity": {"worlds": 4, "episodes": 0},
     "filter": {"ticks": 2_000, "commands": 8_000, "seconds": 3.0},
     "attack": {"commands": 8_000},
@@ -49,7 +53,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 ABOUT = f"""
 Measures one thing on this machine and prints its rows; --json writes them with the machine's
 description.
-{chr(10).join(f"  {name:<12}{told}" for name, told in BENCHES.items())}
+{chr(10).join(f"  {name:<16}{told}" for name, told in BENCHES.items())}
 Full runs take minutes and want an idle machine.  --quick takes smaller numbers: a check that it
 works, no result.
 """

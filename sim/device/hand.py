@@ -1,5 +1,7 @@
 """Where palm and fingertips are, on a device: ``sim.kinematics`` in torch, with static shapes and no host read."""
 
+# Tensors where the protocols say array: numpy's, by name.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAssignmentType=false, reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import mujoco

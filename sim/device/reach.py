@@ -1,5 +1,7 @@
 """Task ``reach`` on a device: observation, action and reward of ``sim.tasks.reach`` in torch, formula by formula."""
 
+# Tensors where the protocols say array: numpy's, by name.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAssignmentType=false, reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import torch

@@ -42,7 +42,7 @@ upright cylinder 0.6 m deep in the table it stands on: 4 of 131,072 poses; at 1e
 FAILED = 1e10
 """MuJoCo gives up on a state with a larger number (mjMAXVAL)."""
 
-wp.config.quiet = True
+wp.config.quiet = True  # type: ignore[attr-defined]
 
 
 def device_of(name: str) -> str:

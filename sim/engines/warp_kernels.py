@@ -1,5 +1,9 @@
 """Warp kernels beside MuJoCo Warp's own: commands in, samples and clearances out.  No postponed annotations here."""
 
+# Warp compiles what is below; its annotations are not types that Python knows.
+# pyright: reportIndexIssue=false, reportArgumentType=false, reportOperatorIssue=false, reportCallIssue=false
+# pyright: reportAttributeAccessIssue=false, reportAssignmentType=false, reportReturnType=false, reportGeneralTypeIssues=false
+
 import warp as wp
 
 
