@@ -7,6 +7,7 @@ its own (``assets/fit_capsules.py``) where that keeps too much room.
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import mujoco
@@ -22,15 +23,41 @@ CIRCLE = 32
 """Corners of the polygon about a cylinder."""
 
 
-def capsules_only(path: Path) -> tuple[mujoco.MjSpec, Array | None]:
+def refuse_strays(path: Path, within: Path) -> None:
+    """Refuse an MJCF that names a mesh, texture, height field or further MJCF outside a folder, before any is opened.
+
+    Raises:
+        ConfigError: Naming the file and the folder, or why the MJCF cannot be read.
+    """
+    try:
+        root = ET.parse(path).getroot()
+    except (OSError, ET.ParseError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    folders = {key: value for c in root.iter("compiler") for key, value in c.attrib.items() if key.endswith("dir")}
+    for element in root.iter():
+        kind = {"mesh": "meshdir", "skin": "meshdir", "hfield": "meshdir", "texture": "texturedir"}.get(element.tag, "")
+        base = path.parent / folders.get(kind, folders.get("assetdir", "") if kind else "")
+        for key in (k for k in element.attrib if k.startswith("file")):
+            named = (base / element.attrib[key]).resolve()
+            if not named.is_relative_to(within.resolve()):
+                raise ConfigError(
+                    f"{path}: {element.tag} file {element.attrib[key]!r} lies outside {within.resolve().name}/"
+                )
+            if element.tag in ("include", "model"):
+                refuse_strays(named, within)
+
+
+def capsules_only(path: Path, within: Path | None = None) -> tuple[mujoco.MjSpec, Array | None]:
     """The robot of an MJCF file with capsules for collision geoms, and its keyframe ``home``, if any.
 
     Args:
         path: MJCF of arm and hand, attached, its base standing at the origin on the table top (z = 0).
+        within: Folder that all its files must lie in; None for the MJCF's own.
 
     Raises:
-        ConfigError: If it cannot be read or compiled, or a joint is no hinge.
+        ConfigError: If it cannot be read or compiled, names a file elsewhere, or a joint is no hinge.
     """
+    refuse_strays(path, within or path.parent)
     try:
         spec = mujoco.MjSpec.from_file(str(path))
         model = spec.compile()

@@ -68,7 +68,7 @@ def load_robot_file(path: Path) -> RobotModel:
     raw = yaml.safe_load(path.read_text())
     if not isinstance(raw, dict) or set(raw) - KEYS or KEYS - {"joints", "home", "may_touch"} - set(raw):
         raise ConfigError(f"{path}: accepted keys {sorted(KEYS)}, got {sorted(raw) if isinstance(raw, dict) else raw}")
-    spec, keyframe = capsules_only(path.parent / raw["mjcf"])
+    spec, keyframe = capsules_only(path.parent / raw["mjcf"], within=path.parent)
     model = spec.compile()
     there = [model.joint(k).name for k in range(model.njnt)]
     joints = tuple(raw.get("joints", there))

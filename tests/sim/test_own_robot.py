@@ -157,3 +157,26 @@ def test_an_mjcf_that_lacks_something_is_refused(place, old, new, match):
     assert old in XML
     with pytest.raises(ConfigError, match=match):
         load_robot_file(place(XML.replace(old, new)))
+
+
+@pytest.mark.parametrize(
+    "asset",
+    [
+        '<asset><mesh name="m" file="../secret.stl"/></asset>',
+        '<asset><mesh name="m" file="/etc/hostname"/></asset>',
+        '<asset><texture name="t" type="2d" file="../../picture.png"/></asset>',
+        '<compiler meshdir="../elsewhere"/><asset><mesh name="m" file="link.stl"/></asset>',
+        '<include file="../other.xml"/>',
+    ],
+)
+def test_files_outside_the_robots_folder_are_refused_before_they_are_opened(place, asset):
+    xml = XML.replace("<worldbody>", asset + "<worldbody>", 1)
+    with pytest.raises(ConfigError, match="outside"):
+        load_robot_file(place(xml))
+
+
+def test_an_included_file_may_not_lead_outside_either(place):
+    path = place(XML.replace("<worldbody>", '<include file="part.xml"/><worldbody>', 1))
+    (path.parent / "part.xml").write_text('<mujoco><asset><mesh name="m" file="../secret.stl"/></asset></mujoco>')
+    with pytest.raises(ConfigError, match="outside"):
+        load_robot_file(path)
