@@ -33,7 +33,7 @@ UNSEEN = 3_000_000
 def run(
     *,
     folder: Path = Path("runs/isaac_reach"),
-    iterations: int = 180,
+    iterations: int = 100,
     episodes: int = 300,
     seconds: float | None = None,
     device: str = "cpu",
