@@ -67,19 +67,17 @@ def _row(name: str, rounds: int, steps: int, num_envs: int, progress: Progress) 
     env.step(np.zeros((num_envs, env.action_dim)))
     megabytes = (_resident() - before) / num_envs
     plain = environment(_without_costs(parts), num_envs=num_envs, seed=0)
-    bare = [_Bare(parts, part) for part in getattr(env, "parts", [env])]
+    bare = _Bare(parts, env)
     policy = find.load(name).scripted().get("oracle")
     spent = {side: {clock: [] for clock in CLOCKS} for side in ("costs", "plain", "bare")}
     for k in range(rounds + 1):
         progress(f"{name}: round {k} of {rounds}")
         actions = _actions(env, policy() if policy else None, steps, k)
-        for b in bare:
-            b.begin()
+        bare.begin()
         _time(partial(_replay, env, actions, k), spent["costs"])
-        for b in bare:
-            b.end()
+        bare.end()
         _time(partial(_replay, plain, actions, k), spent["plain"])
-        _time(partial(_Bare.run_all, bare), spent["bare"])
+        _time(bare.run, spent["bare"])
     t = {side: {c: np.array(v[1:]) for c, v in clocks.items()} for side, clocks in spent.items()}
     return {
         "task": name,
@@ -167,17 +165,6 @@ class _Bare:
     def end(self) -> None:
         """Stop listening."""
         self.env.engine.batch.rollout = self._rollout  # type: ignore[method-assign]
-
-    @staticmethod
-    def run_all(sides: list[_Bare]) -> None:
-        """The remembered steps, side after side; each uses its own threads."""
-        if len(sides) == 1:
-            sides[0].run()
-            return
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(len(sides)) as pool:
-            list(pool.map(_Bare.run, sides))
 
     def run(self) -> None:
         """The remembered steps."""

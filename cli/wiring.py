@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -138,23 +137,14 @@ def environment(parts: Setup, *, num_envs: int, seed: int, stagger: bool = False
 
 
 def _on_threads(parts: Setup, num_envs: int, seed: int, stagger: bool) -> Any:
-    """Engine ``mujoco``: in shards where there are enough worlds."""
-    from palmar.sim import shards
+    """Engine ``mujoco``."""
     from palmar.sim.env import make_env
     from palmar.sim.reality import Reality
 
-    def make(worlds: int, seed: int, threads: int) -> Any:
-        task = type(parts.task)(parts.task.config)  # its own: a task may keep scratch space, and shards are threads
-        return make_env(
-            task, parts.robot, parts.constraints, num_envs=worlds, seed=seed, nthread=threads, stagger=stagger,
-            reality=None if parts.reality == Reality() else parts.reality,
-        )  # fmt: skip
-
-    threads = parts.engine.threads or os.cpu_count() or 1
-    if num_envs % shards.SHARDS or num_envs < shards.SHARDS * shards.SMALLEST:
-        return make(num_envs, seed, threads)
-    each = max(1, threads // shards.SHARDS)
-    return shards.Shards(lambda worlds, s: make(worlds, s, each), num_envs=num_envs, seed=seed)
+    return make_env(
+        parts.task, parts.robot, parts.constraints, num_envs=num_envs, seed=seed, nthread=parts.engine.threads,
+        stagger=stagger, reality=None if parts.reality == Reality() else parts.reality,
+    )  # fmt: skip
 
 
 def clearance_of(robot: RobotModel) -> Clearance:
