@@ -22,8 +22,8 @@ def layers(folder):
 
 def test_converting_the_mjcf_again_gives_the_shipped_usd(tmp_path):
     # In a process of its own: Isaac's importer registers USD schemas, which must come before any stage is made.
-    words = f"from pathlib import Path; from palmar.assets.convert_usd import convert; convert('fr3_leap', Path({str(tmp_path)!r}))"
-    subprocess.run([sys.executable, "-c", words], check=True, capture_output=True, timeout=600)
+    words = "from pathlib import Path; from palmar.assets.convert_usd import convert; convert('fr3_leap', Path('{}'))"
+    subprocess.run([sys.executable, "-c", words.format(tmp_path)], check=True, capture_output=True, timeout=600)
     assert layers(tmp_path / "fr3_leap") == layers(USD / "fr3_leap")
 
 
