@@ -62,10 +62,7 @@ def _row(name: str, rounds: int, steps: int, num_envs: int, progress: Progress) 
     if (Path(__file__).parents[1] / "configs" / "constraints" / f"{name}.yaml").is_file():
         words.append(f"constraints={name}")
     parts = setup(compose(words))
-    before = _resident()
     env = environment(parts, num_envs=num_envs, seed=0)
-    env.step(np.zeros((num_envs, env.action_dim)))
-    megabytes = (_resident() - before) / num_envs
     plain = environment(_without_costs(parts), num_envs=num_envs, seed=0)
     bare = _Bare(parts, env)
     policy = find.load(name).scripted().get("oracle")
@@ -88,7 +85,6 @@ def _row(name: str, rounds: int, steps: int, num_envs: int, progress: Progress) 
         "env_ratio": _ratio(t["bare"]["wall"], t["costs"]["wall"]),
         "cpu_ratio": _ratio(t["bare"]["cpu"], t["costs"]["cpu"]),
         "cost_overhead": round(_ratio(t["costs"]["cpu"], t["plain"]["cpu"]) - 1, 3),
-        "mb_per_world": round(megabytes, 3),
         "rounds": rounds,
     }
 
@@ -136,8 +132,7 @@ class _Bare:
 
     def __init__(self, parts: Setup, env: VectorEnv):
         arm, hand = arm_and_hand(parts.robot.name)
-        spec = scene.robot_spec(arm, hand)
-        parts.task.furnish(spec)
+        spec = scene.scene_spec(arm=arm, hand=hand, furnish=parts.task.furnish)
         for sensor in list(spec.sensors):
             spec.delete(sensor)
         self.env, self.model = env, spec.compile()
@@ -224,9 +219,3 @@ def _routes(rounds: int, num_envs: int) -> dict:
         "worlds": num_envs,
         "ratio": round(statistics.median(ratios), 3),
     }
-
-
-def _resident() -> float:
-    """Memory this process holds [MB]."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096 / 1e6
