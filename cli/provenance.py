@@ -30,7 +30,7 @@ def run_record(config: Any, constraints: ConstraintSet | None, *, command: list[
     return {
         "format": FORMAT,
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": sys.argv if command is None else command,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]] if command is None else command,
         "config": plain(config),
         "constraints": {"names": list(constraints.names), "hash": constraints.hash()} if constraints else None,
         "git": git_state(),
