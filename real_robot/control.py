@@ -33,6 +33,8 @@ STOP_TIMEOUT = 2.0
 """How long the controlled stop at the end may take [s]."""
 MOST_MISSES = 10_000
 """Missed periods that are remembered one by one."""
+OPERATOR = ("estop", "stop", "release", "reset")
+"""What an operator may ask for, most urgent first."""
 WARM_UP = 50
 """Ticks computed, and not sent, before the first: compiles and touches everything."""
 
@@ -62,8 +64,8 @@ class Control:
         self.misses: list[tuple[float, int]] = []
         self._lost = self._lost_before = self._last_seq = 0
         self._refusal, self._late_max, self._held, self._lost_at = "", 0.0, 0.0, 0.0
-        self._versions = {"chunk": 0, "request": 0, "policy": 0, "people": 0}
-        self._counts = {"estop": 0, "stop": 0, "release": 0, "reset": 0}
+        self._versions = {"chunk": 0, "request": 0, "operator": 0, "policy": 0, "people": 0}
+        self._counts = {name: dict.fromkeys(OPERATOR, 0) for name in ("request", "operator")}
         self._people: People | None = None
         self._external = ""
         self._chunk: Any = None
@@ -124,21 +126,28 @@ class Control:
             self.filter.hold("policy_died")
 
     def _heed_requests(self) -> None:
-        """Operator's stops, release and reset by counter, in this order; the bridge's own hold by level."""
+        """Operator's stops, release and reset, from the monitor or the bridge; the bridge's own hold by level."""
+        if (asked := self._changed("operator")) is not None:
+            self._act("operator", asked)
         r = self._changed("request")
         if r is None:
             return
         if self.watch.watching("bridge") != int(r["pid"]):
             self.watch.add("bridge", int(r["pid"]))
-        acts = {"estop": self._estop, "stop": self._stop, "release": self._release, "reset": self._reset}
-        for name, act in acts.items():
-            if int(r[name]) != self._counts[name]:
-                self._counts[name] = int(r[name])
-                act("operator_" + name)
+        self._act("request", r)
         external = r["reason"].decode() if r["hold"] else ""
         if external and external != self._external:
             self.log.error("hold for %s", external)
         self._external = external
+
+    def _act(self, block: str, asked: np.void) -> None:
+        """What was asked for since the last look, by counter, in the order of ``OPERATOR``."""
+        acts = {"estop": self._estop, "stop": self._stop, "release": self._release, "reset": self._reset}
+        counts = self._counts[block]
+        for name in OPERATOR:
+            if int(asked[name]) != counts[name]:
+                counts[name] = int(asked[name])
+                acts[name]("operator_" + name)
 
     def _stop(self, reason: str) -> None:
         self.log.warning("stop: %s", reason)

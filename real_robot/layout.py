@@ -22,6 +22,8 @@ PHYSICS_RING = 32768
 def control_layout(d: Description) -> Layout:
     """The control process's file: chunk, request and people come in from the bridge, state and ticks go out.
 
+    ``operator`` counts what ``palmar monitor`` asks for, so that a stop needs neither bridge nor ROS.
+
     ``impedance`` is 1 where a record carries stiffness and damping, 0 where the robot is position controlled.
     """
     n, k = len(d.joints), len(d.constraints)
@@ -41,6 +43,7 @@ def control_layout(d: Description) -> Layout:
         ("beat", "i8"), ("pid", "i8"), ("stop", "i8"), ("reset", "i8"), ("estop", "i8"),
         ("hold", "i8"), ("reason", NAME), ("release", "i8"),
     ]  # fmt: skip
+    operator = [("stop", "i8"), ("reset", "i8"), ("estop", "i8"), ("release", "i8")]
     people = [
         ("count", "i8"),
         ("received", "f8"),
@@ -66,6 +69,7 @@ def control_layout(d: Description) -> Layout:
         blocks={
             "chunk": np.dtype(chunk),
             "request": np.dtype(request),
+            "operator": np.dtype(operator),
             "people": np.dtype(people),
             "policy": np.dtype([("pid", "i8")]),
             "state": np.dtype(verdict + counters),
