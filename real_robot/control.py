@@ -17,7 +17,8 @@ import numpy as np
 
 from palmar.real_robot import realtime, shared
 from palmar.real_robot.config import RunConfig
-from palmar.real_robot.drivers.twin import DriverError, TwinRobot
+from palmar.real_robot.drivers.error import DriverError
+from palmar.real_robot.drivers.twin import TwinRobot
 from palmar.real_robot.layout import LAYOUTS, STATES, control_layout
 from palmar.real_robot.process import Stopping, Watch, begin
 from palmar.safety.constraints import ConstraintSet

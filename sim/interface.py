@@ -259,24 +259,53 @@ class RobotState:
 
 
 class Robot(Protocol):
-    """A driver, of real or simulated hardware."""
+    """A driver: one device, real or simulated, that moves some of a robot's joints, or the whole robot.
 
-    model: RobotModel
+    It is used by one thread.  Nothing in it substitutes: a reading that did not come is an error.
+    """
+
+    joints: tuple[str, ...]
+    """Palmar's names of the joints it moves, in the order of every (n,) array here."""
+
+    @property
+    def fault(self) -> str:
+        """Name of the hardware's fault as of the last ``read``, '' for none."""
+        ...
 
     def read(self) -> RobotState:
-        """The newest state.
+        """The newest state, with its own time of reading.
 
         Raises:
-            DriverError: If none arrived; never the previous one instead.
+            DriverError: If none arrived or the newest is too old; never the previous one instead.
         """
         ...
 
     def write(self, command: Command) -> None:
-        """Send one tick of joint targets."""
+        """Send one tick of joint targets, with stiffness and damping where the hardware takes them.
+
+        Raises:
+            CommandRefused: If it is not finite or of another shape; nothing was sent then.
+            DriverError: If the hardware is in a fault, or does not follow.
+        """
         ...
 
     def stop(self, reason: str) -> None:
-        """Bring the hardware to rest by its own means; see each driver for what that does physically."""
+        """Bring the hardware to rest by its own means; see each driver for what that does physically.
+
+        It never lets go of a held object: servos stay on.
+        """
+        ...
+
+    def recover(self) -> None:
+        """Clear a fault, after an operator's reset; holds where it is and does not jump.
+
+        Raises:
+            DriverError: If the fault does not go away.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the port and leave the hardware holding."""
         ...
 
 

@@ -6,17 +6,14 @@ import time
 from pathlib import Path
 
 from palmar.real_robot import shared
+from palmar.real_robot.drivers.error import DriverError
 from palmar.real_robot.layout import LAYOUTS
 from palmar.safety.robot import RobotModel
-from palmar.safety.types import Command, PalmarError
+from palmar.safety.types import Command
 from palmar.sim.interface import RobotState
 
 FRESH = 0.02
 """A state older than this counts as none [s]."""
-
-
-class DriverError(PalmarError):
-    """The hardware gave no state, or does not follow commands."""
 
 
 class TwinRobot:

@@ -10,7 +10,8 @@ import toy_robot as toy
 
 from palmar.real_robot import shared
 from palmar.real_robot.config import TwinConfig
-from palmar.real_robot.drivers.twin import DriverError, TwinRobot
+from palmar.real_robot.drivers.error import DriverError
+from palmar.real_robot.drivers.twin import TwinRobot
 from palmar.real_robot.layout import LAYOUTS
 from palmar.real_robot.recorder import Recorder
 from palmar.real_robot.twin import DT, FAULT, Twin, open_memory
