@@ -19,7 +19,7 @@ from palmar.real_robot import realtime, shared
 from palmar.real_robot.config import RunConfig
 from palmar.real_robot.drivers.error import DriverError
 from palmar.real_robot.drivers.twin import TwinRobot
-from palmar.real_robot.layout import LAYOUTS, STATES, control_layout
+from palmar.real_robot.layout import LAYOUTS, OPERATOR, STATES, control_layout
 from palmar.real_robot.process import Stopping, Watch, begin
 from palmar.safety.constraints import ConstraintSet
 from palmar.safety.filter import Filter, FilterConfig
@@ -34,8 +34,6 @@ STOP_TIMEOUT = 2.0
 """How long the controlled stop at the end may take [s]."""
 MOST_MISSES = 10_000
 """Missed periods that are remembered one by one."""
-OPERATOR = ("estop", "stop", "release", "reset")
-"""What an operator may ask for, most urgent first."""
 WARM_UP = 50
 """Ticks computed, and not sent, before the first: compiles and touches everything."""
 

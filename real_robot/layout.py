@@ -11,6 +11,8 @@ MAX_CHUNK = 64
 """Targets a chunk may have."""
 MAX_PEOPLE = 8
 """Capsules of tracked people."""
+OPERATOR = ("estop", "stop", "release", "reset")
+"""What an operator may ask for, most urgent first."""
 NAME = "S48"
 STATES = tuple(State)
 """``state`` of a record is an index into this."""
@@ -43,7 +45,7 @@ def control_layout(d: Description) -> Layout:
         ("beat", "i8"), ("pid", "i8"), ("stop", "i8"), ("reset", "i8"), ("estop", "i8"),
         ("hold", "i8"), ("reason", NAME), ("release", "i8"),
     ]  # fmt: skip
-    operator = [("stop", "i8"), ("reset", "i8"), ("estop", "i8"), ("release", "i8")]
+    operator = [(what, "i8") for what in OPERATOR]
     people = [
         ("count", "i8"),
         ("received", "f8"),
