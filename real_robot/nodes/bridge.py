@@ -1,8 +1,8 @@
 """The bridge node ``palmar_bridge``: ROS 2 on one side, the control process's shared memory on the other.
 
-Chunks and people go in; states, objects, diagnostics and what was executed in place of a chunk come out.  It decides
-nothing about safety but who may command: a second publisher on the command topic is named and, while it is there,
-nobody is obeyed.
+Chunks, people and, from real hardware, tracked objects go in; states, objects of simulated hardware, diagnostics and
+what was executed in place of a chunk come out.  It decides nothing about safety but who may command: a second
+publisher on the command topic is named and, while it is there, nobody is obeyed.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
-from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
@@ -26,24 +25,21 @@ from visualization_msgs.msg import MarkerArray
 
 from palmar.real_robot import shared
 from palmar.real_robot.config import RunConfig
-from palmar.real_robot.layout import LAYOUTS, STATES
-from palmar.real_robot.nodes import executed, spinning, trajectory
+from palmar.real_robot.layout import LAYOUTS
+from palmar.real_robot.nodes import executed, outgoing, parameters, poses, spinning, stamps, topics, trajectory
 from palmar.real_robot.nodes.people import people
-from palmar.safety.types import CommandRefused, State
+from palmar.real_robot.nodes.refusals import Refusals
+from palmar.real_robot.nodes.topics import LATCHED, NEWEST, SENSOR
+from palmar.safety.types import CommandRefused
 
-COMMAND_TOPIC = "/palmar/chunk"
-PEOPLE_TOPIC = "/palmar/people"
+COMMAND_TOPIC, PEOPLE_TOPIC = topics.CHUNK, topics.PEOPLE
 OPERATOR = ("stop", "reset", "estop", "release")
 """Services of the operator: counters of the request block."""
-NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
-LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 FRESH = 0.1
 """A control process silent for longer is not there [s]."""
 STATE_HZ, GRAPH_HZ, DIAGNOSTICS_HZ = 100.0, 10.0, 1.0
 CONTROL_WAIT = 60.0
 """How long ``configure`` waits for the control process to appear [s]."""
-LOG_EVERY = 1.0
-"""At most one log line per this time about refused chunks [s]."""
 
 
 class Bridge(LifecycleNode):
@@ -53,16 +49,18 @@ class Bridge(LifecycleNode):
         super().__init__("palmar_bridge", namespace=run.namespace or None)
         self.run = run
         self.robot = run.robot_model()
+        self.refusals = Refusals(self.get_logger())
         self._maps: list[shared.SharedMap] = []
+        self._made: list[tuple[Any, Any]] = []
         self._active = False
-        self._refused: dict[str, int] = {}
         self._received = self._seq = 0
         self._last_number, self._lost = -1, 0
-        self._last_log = self._last_state = None
+        self._last_state = None
         self._sent = executed.Sent()
         self._seen_objects = np.zeros(len(run.objects), np.int64)
-        self.declare_parameter("expected_publisher", "", ParameterDescriptor(description="only node to command"))
-        self.declare_parameter("horizon", trajectory.HORIZON, ParameterDescriptor(description="latest target [s]"))
+        parameters.text(self, "expected_publisher", "", "the only node that may command; '' for whoever comes first")
+        parameters.number(self, "horizon", trajectory.HORIZON, 0.01, trajectory.HORIZON, "latest target of a chunk [s]")
+        parameters.number(self, "object_age", poses.OLDEST, 0.02, 5.0, "oldest tracked pose that is passed on [s]")
         self.add_on_set_parameters_callback(self._on_parameters)
         self._commanders = trajectory.Publishers()
 
@@ -71,48 +69,59 @@ class Bridge(LifecycleNode):
     @spinning.logged
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Attach to the control process; check that it is the same robot."""
-        same = self.robot.hash()
-        path = Path(self.run.control_memory)
+        same, path = self.robot.hash(), Path(self.run.control_memory)
         control = shared.wait_attach(path, LAYOUTS, kind="control", robot=same, timeout=CONTROL_WAIT)
         self._maps = [control]
-        self._twin = None
-        if self.run.objects:
-            self._twin = shared.attach(Path(self.run.twin_memory), LAYOUTS, kind="twin", robot=same)
-            self._maps.append(self._twin)
+        self._twin: shared.Block | None = None
+        self._tracked: poses.Tracked | None = None
+        if self.run.objects and self.run.hardware == "real":
+            self._tracked = poses.Tracked(self.run.objects, oldest=float(parameters.value(self, "object_age")))
+            self._objects = control.blocks["objects"]
+        elif self.run.objects:
+            twin = shared.attach(Path(self.run.twin_memory), LAYOUTS, kind="twin", robot=same)
+            self._maps.append(twin)
+            self._twin = twin.blocks["objects"]
         self._chunk, self._request = control.blocks["chunk"], control.blocks["request"]
-        self._people = control.blocks["people"]
-        self._control = control.blocks["state"]
+        self._people, self._control = control.blocks["people"], control.blocks["state"]
         old = self._request.read()
         if old is not None:
             self._request.record[()] = old
         previous = self._chunk.read()
         self._seq = int(previous["seq"]) if previous is not None else 0
+        self._horizon = float(parameters.value(self, "horizon"))
         self._ask(hold=1, reason="bridge_inactive")
-        self._commanders = trajectory.Publishers(str(self.get_parameter("expected_publisher").value))
+        self._commanders = trajectory.Publishers(self._full(str(parameters.value(self, "expected_publisher"))))
         self._create()
         return TransitionCallbackReturn.SUCCESS
 
+    def _full(self, name: str) -> str:
+        """A node's full name; one without a leading slash is in the bridge's own namespace."""
+        return name if not name or name.startswith("/") else f"{self.get_namespace().rstrip('/')}/{name}"
+
     def _create(self) -> None:
-        """Publishers, subscription, services and timers; all guarded by ``_active``."""
-        self._joint_states = self.create_lifecycle_publisher(JointState, "/joint_states", 10)
-        self._diagnostics = self.create_lifecycle_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._state = self.create_lifecycle_publisher(DiagnosticStatus, "/palmar/state", LATCHED)
-        self._executed = self.create_lifecycle_publisher(JointTrajectory, executed.EXECUTED_TOPIC, NEWEST)
-        self._poses = [
-            self.create_lifecycle_publisher(PoseStamped, f"/objects/{name}/pose", 10) for name in self.run.objects
-        ]
+        """Publishers, subscriptions, services and timers; all guarded by ``_active``."""
+        publish, objects = self.create_lifecycle_publisher, self.run.objects
+        self._joint_states = publish(JointState, topics.JOINT_STATES, 10)
+        self._diagnostics = publish(DiagnosticArray, topics.DIAGNOSTICS, 10)
+        self._state = publish(DiagnosticStatus, topics.STATE, LATCHED)
+        self._executed = publish(JointTrajectory, topics.EXECUTED, NEWEST)
+        self._poses = [publish(PoseStamped, topics.pose(name), 10) for name in objects] if self._twin else []
+        publishers = [self._joint_states, self._diagnostics, self._state, self._executed, *self._poses]
         # rclpy passes the message's info to a callback of two arguments, though its annotation knows only one.
         on_chunk: Any = self._on_chunk
-        self._subscriptions_ = [
-            self.create_subscription(JointTrajectory, COMMAND_TOPIC, on_chunk, NEWEST),
-            self.create_subscription(MarkerArray, PEOPLE_TOPIC, self._on_people, NEWEST),
+        subscriptions = [
+            self.create_subscription(JointTrajectory, topics.CHUNK, on_chunk, NEWEST),
+            self.create_subscription(MarkerArray, topics.PEOPLE, self._on_people, NEWEST),
         ]
-        self._operator_services = [self.create_service(Trigger, f"~/{name}", self._operator(name)) for name in OPERATOR]
-        self._timers_ = [
-            self.create_timer(1 / STATE_HZ, self._publish_state),
-            self.create_timer(1 / GRAPH_HZ, self._check_graph),
-            self.create_timer(1 / DIAGNOSTICS_HZ, self._publish_diagnostics),
-        ]
+        if self._tracked:
+            for k, name in enumerate(objects):
+                subscriptions.append(self.create_subscription(PoseStamped, topics.pose(name), self._on_pose(k), SENSOR))
+        services = [self.create_service(Trigger, f"~/{name}", self._operator(name)) for name in OPERATOR]
+        beats = ((STATE_HZ, self._publish_state), (GRAPH_HZ, self._check_graph), (DIAGNOSTICS_HZ, self._diagnose))
+        timers = [self.create_timer(1 / rate, act) for rate, act in beats]
+        self._made = [(self.destroy_timer, t) for t in timers] + [(self.destroy_service, s) for s in services]
+        self._made += [(self.destroy_subscription, s) for s in subscriptions]
+        self._made += [(self.destroy_publisher, p) for p in publishers]
 
     @spinning.logged
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -128,41 +137,40 @@ class Bridge(LifecycleNode):
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Hold."""
-        self._active = False
-        self._ask(hold=1, reason="bridge_inactive")
+        self._hold()
         return super().on_deactivate(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Hold, whatever state the node is in."""
-        self._active = False
-        if self._maps:
-            self._ask(hold=1, reason="bridge_inactive")
+        self._hold()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Hold; the node can be configured anew."""
+        self._hold()
+        self._let_go()
         return TransitionCallbackReturn.SUCCESS
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let go of everything that ``on_configure`` took."""
-        for timer in self._timers_:
-            self.destroy_timer(timer)
-        for service in self._operator_services:
-            self.destroy_service(service)
-        for subscription in self._subscriptions_:
-            self.destroy_subscription(subscription)
-        for publisher in (self._joint_states, self._diagnostics, self._state, self._executed, *self._poses):
-            self.destroy_publisher(publisher)
-        for mapped in self._maps:
-            mapped.close()
-        self._maps = []
+        self._let_go()
         return TransitionCallbackReturn.SUCCESS
 
-    def _on_parameters(self, parameters: Sequence[Any]) -> SetParametersResult:
+    def _hold(self) -> None:
+        self._active = False
+        if self._maps:
+            self._ask(hold=1, reason="bridge_inactive")
+
+    def _let_go(self) -> None:
+        for destroy, thing in self._made:
+            destroy(thing)
+        for mapped in self._maps:
+            mapped.close()
+        self._made, self._maps = [], []
+
+    def _on_parameters(self, changed: Sequence[Any]) -> SetParametersResult:
         """Every parameter of this node is about safety: none changes while it is active."""
-        if self._active:
-            return SetParametersResult(successful=False, reason="immutable while active: deactivate first")
-        for p in parameters:
-            if p.name == "horizon" and not 0.01 <= p.value <= trajectory.HORIZON:
-                reason = f"horizon is {p.value}, accepted 0.01 to {trajectory.HORIZON} s"
-                return SetParametersResult(successful=False, reason=reason)
-        return SetParametersResult(successful=True)
+        return parameters.judge(changed, active=self._active)
 
     # In --------------------------------------------------------------------------------------------------
 
@@ -174,34 +182,24 @@ class Bridge(LifecycleNode):
         self._received += 1
         self._check_graph()
         if not self._commanders.obeyed:
-            return self._refuse("second_publisher", f"publishers besides the owner: {self._commanders.intruders}")
+            detail = f"publishers besides the owner: {self._commanders.intruders}"
+            return self.refusals.note("second_publisher", detail)
         number = info.get("publication_sequence_number") or info["source_timestamp"]
         if number <= self._last_number:
-            return self._refuse("out_of_order", f"number {number} after {self._last_number}")
+            return self.refusals.note("out_of_order", f"number {number} after {self._last_number}")
         if "publication_sequence_number" in info and info["publication_sequence_number"] and self._last_number > 0:
             self._lost += number - self._last_number - 1
         self._last_number = number
         try:
-            points = list(message.points)[: trajectory.MAX_CHUNK + 1]
-            accepted = trajectory.chunk(
-                list(message.joint_names),
-                [p.positions for p in points],
-                [p.time_from_start.sec + 1e-9 * p.time_from_start.nanosec for p in points],
-                joints=self.robot.joints,
-                seq=self._seq + 1,
-                received=received,
+            accepted = trajectory.parse(
+                message, joints=self.robot.joints, seq=self._seq + 1, received=received, horizon=self._horizon
             )
         except CommandRefused as error:
-            return self._refuse(str(error).split(":")[0], str(error))
+            return self.refusals.note(str(error).split(":")[0], str(error))
         self._seq += 1
         r, h = self._chunk.record, len(accepted.t)
-        r["seq"], r["received"], r["count"], r["sent"] = (
-            accepted.seq,
-            received,
-            h,
-            received - max(0.0, transit),
-        )
-        r["lost"] = self._lost
+        r["seq"], r["received"], r["count"] = accepted.seq, received, h
+        r["sent"], r["lost"] = received - max(0.0, transit), self._lost
         r["t"][:h], r["q"][:h] = accepted.t, accepted.q
         r["impedance"] = accepted.stiffness is not None
         if accepted.stiffness is not None:
@@ -215,24 +213,35 @@ class Bridge(LifecycleNode):
         try:
             found = people(list(message.markers), time.monotonic())
         except CommandRefused as error:
-            return self._refuse("people", str(error))
+            return self.refusals.note("people", str(error))
         r, h = self._people.record, len(found.radius)
         r["count"], r["received"] = h, found.received
         r["ends"][:h], r["radius"][:h], r["velocity"][:h] = found.ends, found.radius, found.velocity
         self._people.write()
 
-    def _refuse(self, reason: str, detail: str) -> None:
-        self._refused[reason] = self._refused.get(reason, 0) + 1
-        now = time.monotonic()
-        if self._last_log is None or now - self._last_log > LOG_EVERY:
-            self._last_log = now
-            self.get_logger().warning(f"refused ({sum(self._refused.values())} so far): {detail[:200]}")
+    def _on_pose(self, k: int) -> Any:
+        """Pass what a tracker says of object k on to the filter, at the monotonic time of its stamp."""
+
+        def handle(message: PoseStamped) -> None:
+            if not self._active or self._tracked is None:
+                return
+            now = 1e-9 * self.get_clock().now().nanoseconds
+            try:
+                found = self._tracked.take(k, message, now)
+            except stamps.SightRefused as error:
+                return self.refusals.note(f"object_{error.reason}", str(error))
+            r = self._objects.record
+            r["seq"][k], r["t"][k] = r["seq"][k] + 1, time.monotonic() - max(now - found.stamp, 0.0)
+            r["position"][k], r["quaternion"][k] = found.position, found.quaternion
+            self._objects.write()
+
+        return handle
 
     def _check_graph(self) -> None:
         """Hold while another publisher is on the command topic, and say which."""
         if not self._active:
             return
-        infos = self.get_publishers_info_by_topic(COMMAND_TOPIC)
+        infos = self.get_publishers_info_by_topic(topics.CHUNK)
         ends = [(f"{i.node_namespace.rstrip('/')}/{i.node_name}", tuple(i.endpoint_gid)) for i in infos]
         before = self._commanders.intruders
         if self._commanders.update(ends):
@@ -240,10 +249,10 @@ class Bridge(LifecycleNode):
         intruders = self._commanders.intruders
         if intruders != before:
             if intruders:  # rclpy refuses two severities from one line
-                self.get_logger().error(f"may not command on {COMMAND_TOPIC}: {', '.join(intruders)}")
+                self.get_logger().error(f"may not command on {topics.CHUNK}: {', '.join(intruders)}")
             else:
-                self.get_logger().info(f"{COMMAND_TOPIC} has one publisher again")
-            self._publish_diagnostics()
+                self.get_logger().info(f"{topics.CHUNK} has one publisher again")
+            self._diagnose()
         self._ask(hold=int(bool(intruders)), reason="second_publisher" if intruders else "")
 
     def _operator(self, name: str) -> Any:
@@ -270,24 +279,14 @@ class Bridge(LifecycleNode):
         except shared.TornRead:
             return None
 
-    def _stamp(self, t: float) -> Any:
-        """Monotonic time ``t`` on ROS's clock."""
-        age = int((time.monotonic() - t) * 1e9)
-        wall = self.get_clock().now().nanoseconds - age
-        stamp = JointState().header.stamp
-        stamp.sec, stamp.nanosec = divmod(wall, 10**9)
-        return stamp
-
     def _publish_state(self) -> None:
         s = self._read() if self._active else None
         if s is None or time.monotonic() - float(s["t"]) > FRESH:
             return  # no state is better than an old one with a fresh stamp
-        message = JointState(name=list(self.robot.joints))
-        message.header.stamp = self._stamp(float(s["read_t"]))
-        message.position, message.velocity, message.effort = (s[k].tolist() for k in ("q", "qd", "tau"))
-        self._joint_states.publish(message)
+        joints, clock = self.robot.joints, self.get_clock()
+        self._joint_states.publish(outgoing.joint_state(joints, s, outgoing.stamp(clock, float(s["read_t"]))))
         if (sent := self._sent.take(s)) is not None:
-            self._executed.publish(executed.message(self.robot.joints, sent, self._stamp(float(sent.t[0]))))
+            self._executed.publish(executed.message(joints, sent, outgoing.stamp(clock, float(sent.t[0]))))
         now = (int(s["state"]), bytes(s["reason"]), bytes(s["foreseen"]), int(s["edited_seq"]))
         if now != self._last_state:
             self._last_state = now
@@ -295,68 +294,46 @@ class Bridge(LifecycleNode):
         self._publish_objects()
 
     def _publish_objects(self) -> None:
-        if self._twin is None:
-            return
+        """What simulated hardware's tracker found, once per frame."""
         try:
-            o = self._twin.blocks["objects"].read()
+            o = self._twin.read() if self._twin is not None else None
         except shared.TornRead:
             return
         if o is None:
             return
         for k in np.flatnonzero(o["seq"] != self._seen_objects):
-            message = PoseStamped()
-            message.header.stamp, message.header.frame_id = self._stamp(float(o["t"][k])), "world"
-            p, q = message.pose.position, message.pose.orientation
-            p.x, p.y, p.z = map(float, o["position"][k])
-            q.w, q.x, q.y, q.z = map(float, o["quaternion"][k])
-            self._poses[k].publish(message)
+            at = outgoing.stamp(self.get_clock(), float(o["t"][k]))
+            self._poses[k].publish(outgoing.pose(o["position"][k], o["quaternion"][k], at))
         self._seen_objects = o["seq"].copy()
 
     def _status(self, s: Any) -> DiagnosticStatus:
-        """The filter's state as one status."""
-        state, reason = STATES[int(s["state"])], s["reason"].decode()
-        levels = {State.RUN: DiagnosticStatus.OK, State.HOLD: DiagnosticStatus.WARN}
-        values = {k: int(s[k]) for k in ("missed", "chunks", "refused", "driver_errors", "dropped", "beat")}
-        values |= {"refusal": s["refusal"].decode(), "mode": self.run.mode, "realtime": bool(s["realtime"])}
-        values |= {"foreseen": s["foreseen"].decode(), "chunk": int(s["chunk"]), "edited_chunk": int(s["edited_seq"])}
-        for name, key in (("foreseen_in_s", "foreseen_t"), ("edited_since_s", "edited_from")):
-            if np.isfinite(s[key]):
-                values[name] = round(abs(float(s[key]) - float(s["t"])), 4)
-        return DiagnosticStatus(
-            level=levels.get(state, DiagnosticStatus.ERROR),
-            name="palmar_filter",
-            message=f"{state.value} {reason}".strip(),
-            hardware_id=self.robot.name,
-            values=_pairs(values),
-        )
+        name = topics.named(self.get_namespace(), "palmar_filter")
+        return outgoing.filter_status(s, name=name, robot=self.robot.name, mode=self.run.mode)
 
-    def _publish_diagnostics(self) -> None:
+    def _diagnose(self) -> None:
         if not self._active:
             return
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
         s = self._read()
         if s is None or time.monotonic() - float(s["t"]) > FRESH:
-            silent = DiagnosticStatus(level=DiagnosticStatus.STALE, name="palmar_filter", message="control is silent")
-            message.status = [silent, self._topic_status()]
+            name = topics.named(self.get_namespace(), "palmar_filter")
+            first = DiagnosticStatus(level=DiagnosticStatus.STALE, name=name, message="control is silent")
         else:
-            message.status = [self._status(s), self._topic_status()]
+            first = self._status(s)
+        message.status = [first, self._topic_status()]
         self._diagnostics.publish(message)
 
     def _topic_status(self) -> DiagnosticStatus:
         """Who commands and what was refused."""
         intruders = self._commanders.intruders
-        return DiagnosticStatus(
-            level=DiagnosticStatus.ERROR if intruders else DiagnosticStatus.OK,
-            name="palmar_command_topic",
-            message=f"refused: second publisher {', '.join(intruders)}" if intruders else "",
-            hardware_id=self.robot.name,
-            values=_pairs({"received": self._received, "passed": self._seq, "lost": self._lost, **self._refused}),
+        return outgoing.status(
+            topics.named(self.get_namespace(), "palmar_command_topic"),
+            DiagnosticStatus.ERROR if intruders else DiagnosticStatus.OK,
+            f"refused: second publisher {', '.join(intruders)}" if intruders else "",
+            {"received": self._received, "passed": self._seq, "lost": self._lost, **self.refusals.counts},
+            hardware=self.robot.name,
         )
-
-
-def _pairs(values: dict[str, Any]) -> list[KeyValue]:
-    return [KeyValue(key=k, value=str(v)) for k, v in values.items()]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,7 +21,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from palmar.real_robot import shared
 from palmar.real_robot.config import RunConfig
 from palmar.real_robot.layout import LAYOUTS
-from palmar.real_robot.nodes import executed, spinning, trajectory
+from palmar.real_robot.nodes import executed, spinning, topics, trajectory
 from palmar.real_robot.nodes.bridge import COMMAND_TOPIC, NEWEST
 from palmar.real_robot.nodes.executed import EXECUTED_TOPIC, Executed, Listener
 from palmar.safety.robot import RobotModel
@@ -141,13 +141,13 @@ class PolicyNode(LifecycleNode):
         self._announce()
         self._chunks = self.create_lifecycle_publisher(JointTrajectory, COMMAND_TOPIC, NEWEST)
         self._subscriptions_ = [
-            self.create_subscription(JointState, "/joint_states", self._on_joints, qos_profile_sensor_data),
+            self.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, qos_profile_sensor_data),
             self.create_subscription(JointTrajectory, EXECUTED_TOPIC, self._on_executed, NEWEST),
         ]
         for k, name in enumerate(self.run.objects):
             on_pose = self._on_pose(k)
             self._subscriptions_.append(
-                self.create_subscription(PoseStamped, f"/objects/{name}/pose", on_pose, qos_profile_sensor_data)
+                self.create_subscription(PoseStamped, topics.pose(name), on_pose, qos_profile_sensor_data)
             )
         self._timer = self.create_timer(1 / self._chooser.rate, self._act)
         return TransitionCallbackReturn.SUCCESS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,15 @@ def columns(names: Sequence[str], joints: Sequence[str]) -> list[int]:
     return [where[j] for j in joints]
 
 
+def parse(message: Any, *, joints: Sequence[str], seq: int, received: float, horizon: float = HORIZON) -> Chunk:
+    """The chunk in a ``trajectory_msgs/JointTrajectory``, or anything with its fields; see ``chunk``."""
+    points = list(message.points)[: MAX_CHUNK + 1]
+    after = [p.time_from_start.sec + 1e-9 * p.time_from_start.nanosec for p in points]
+    positions = [p.positions for p in points]
+    names = list(message.joint_names)
+    return chunk(names, positions, after, joints=joints, seq=seq, received=received, horizon=horizon)
+
+
 def chunk(
     names: Sequence[str],
     positions: Sequence[Sequence[float]],
@@ -38,6 +48,7 @@ def chunk(
     joints: Sequence[str],
     seq: int,
     received: float,
+    horizon: float = HORIZON,
 ) -> Chunk:
     """A chunk in hardware order with monotonic stamps.
 
@@ -48,6 +59,7 @@ def chunk(
         joints: The robot's, in hardware order.
         seq: Strictly increasing number.
         received: Monotonic receive time [s].
+        horizon: Latest target after the receipt that is accepted [s].
 
     Raises:
         CommandRefused: If names, shape, values or times do not fit.
@@ -66,16 +78,16 @@ def chunk(
     n = len(joints)
     if np.any(rows[:, n:] < 0):
         raise CommandRefused(f"negative: stiffness and damping must be >= 0, got {rows[:, n:].min()}")
-    t, q = received + _times(np.asarray(after, dtype=np.float64)), rows[:, :n]
+    t, q = received + _times(np.asarray(after, dtype=np.float64), horizon), rows[:, :n]
     if not soft:
         return Chunk(q=q, t=t, seq=seq, received=received)
     return Chunk(q=q, t=t, seq=seq, received=received, stiffness=rows[:, n : 2 * n], damping=rows[:, 2 * n :])
 
 
-def _times(after: Array) -> Array:
-    if after[0] < 0 or after[-1] > HORIZON or np.any(np.diff(after) <= 0):
+def _times(after: Array, horizon: float) -> Array:
+    if not (after[0] >= 0 and after[-1] <= horizon and np.all(np.diff(after) > 0)):
         raise CommandRefused(
-            f"time_from_start: {after[:3].tolist()}...{after[-1]}, need increasing within 0 to {HORIZON} s"
+            f"time_from_start: {after[:3].tolist()}...{after[-1]}, need increasing within 0 to {horizon} s"
         )
     return after
 
