@@ -110,12 +110,17 @@ class Processes:
     def __init__(self, folder: Path, config: Path, environment: dict[str, str]):
         self.folder, self.config, self.environment = folder, config, environment
         self.running: dict[str, subprocess.Popen] = {}
+        self.extra: dict[str, list[str]] = {}
+        """Further arguments by name, such as topics that are remapped."""
 
     def start(self, name: str, module: str) -> subprocess.Popen:
         """Start ``palmar.real_robot.<module>``; its log is ``<name>.log``."""
         with (self.folder / f"{name}.log").open("ab") as out:
             self.running[name] = subprocess.Popen(
-                [sys.executable, "-m", f"palmar.real_robot.{module}", "--config", str(self.config)],
+                [
+                    *(sys.executable, "-m", f"palmar.real_robot.{module}", "--config", str(self.config)),
+                    *self.extra.get(name, []),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -252,15 +257,24 @@ def bring_up(run: RunConfig, children: Processes, *, record: bool, say: Progress
     control = _attach(Path(run.control_memory), "control", children)
     _until(lambda: control.blocks["state"].read() is not None, READY, "control process", children)
     say("configuring and activating nodes", 0.0)
+    activate(children, *NODES)
+    return {"twin": twin, "control": control}
+
+
+def activate(children: Processes, *nodes: str) -> None:
+    """Configure and activate lifecycle nodes.
+
+    Raises:
+        DeployError: If one refused, with the end of the nodes' logs.
+    """
     steps = [sys.executable, "-m", "palmar.real_robot.nodes.lifecycle", "--config", str(children.config)]
-    for node in NODES:
+    for node in nodes:
         steps += ["--node", node]
     steps += ["--do", "configure", "--do", "activate", "--timeout", "60"]
     done = subprocess.run(steps, env=children.environment, capture_output=True, text=True, timeout=300)
     if done.returncode != 0:
         logs = {name: children.tail(name) for name in ("bridge", "policy")}
         raise DeployError(f"{done.stderr.strip().splitlines()[-1:]}; {logs}")
-    return {"twin": twin, "control": control}
 
 
 def _attach(path: Path, kind: str, children: Processes) -> shared.SharedMap:
