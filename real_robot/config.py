@@ -12,6 +12,9 @@ from palmar.safety.robot import RobotModel
 from palmar.safety.types import ConfigError
 
 FORMAT = 1
+HARDWARE = ("twin", "fake", "real")
+PARTS = ("arm", "hand")
+"""Devices of a robot, the fastest first."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,38 @@ class TwinConfig:
 
 
 @dataclass(frozen=True)
+class DeviceConfig:
+    """One device: the joints that one driver moves, served by one process on one wire."""
+
+    name: str
+    """``arm`` or ``hand``."""
+    driver: str
+    """Key of ``palmar.real_robot.device.DRIVERS``."""
+    joints: tuple[str, ...]
+    """Palmar's names, in the wire's order."""
+    memory: str
+    """Path of the wire's shared file."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the driver's own configuration: address, port, ..."""
+    rate: float = 1000.0
+    """Cycles of the device process per second [Hz]."""
+    watchdog: float = 0.02
+    """Time without a new command after which the device stops by itself [s]."""
+    fresh: float = 0.02
+    """Age from which its state counts as none [s]."""
+
+    def __post_init__(self) -> None:
+        if self.name not in PARTS or not self.joints:
+            raise ConfigError(f"a device is one of {list(PARTS)} and has joints, got {self.name!r}, {self.joints}")
+        if not (10.0 <= self.rate <= 1000.0 and 2.0 / self.rate <= self.watchdog <= 1.0):
+            raise ConfigError(
+                f"{self.name}: need 10 <= rate <= 1000 and 2 / rate <= watchdog <= 1, got {self.rate}, {self.watchdog}"
+            )
+        if not 2.0 / self.rate <= self.fresh <= 0.1:
+            raise ConfigError(f"{self.name}: need 2 / rate <= fresh <= 0.1, got {self.fresh}")
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """Everything the processes of one run agree on."""
 
@@ -58,6 +93,9 @@ class RunConfig:
     control_memory: str
     """Path of the control process's shared file."""
     hardware: str = "twin"
+    """``twin``, ``fake`` (real drivers, their hardware's fakes, the twin's physics) or ``real``."""
+    devices: tuple[DeviceConfig, ...] = ()
+    """Arm and hand, in this order; none with ``twin``, which is one robot."""
     mode: str = "enforce"
     """What the filter does: enforce, or shadow (judge only; simulated hardware only)."""
     twin_memory: str = ""
@@ -86,11 +124,31 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.format != FORMAT:
             raise ConfigError(f"run configuration of format {self.format!r}, this Palmar reads {FORMAT}")
-        for name, accepted in (("hardware", ("twin",)), ("mode", ("enforce", "shadow"))):
+        for name, accepted in (("hardware", HARDWARE), ("mode", ("enforce", "shadow"))):
             if getattr(self, name) not in accepted:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}, accepted {list(accepted)}")
         if not 0 < self.priority < 90 or not 0.0005 <= self.period <= 0.1:
             raise ConfigError(f"need 0 < priority < 90 and 0.0005 <= period <= 0.1, got {self.priority}, {self.period}")
+        if self.hardware == "real" and self.mode == "shadow":
+            raise ConfigError("mode shadow lets commands pass unfiltered: accepted with hardware twin or fake only")
+        if bool(self.devices) == (self.hardware == "twin"):
+            raise ConfigError(f"hardware {self.hardware!r} with devices {[d.name for d in self.devices]}")
+
+    def device(self, name: str) -> DeviceConfig:
+        """The device called ``name``.
+
+        Raises:
+            ConfigError: If there is none.
+        """
+        for device in self.devices:
+            if device.name == name:
+                return device
+        raise ConfigError(f"no device {name!r}, this run has {[d.name for d in self.devices]}")
+
+    @property
+    def memories(self) -> tuple[str, ...]:
+        """Every shared file of the run."""
+        return tuple(p for p in (self.control_memory, self.twin_memory, *(d.memory for d in self.devices)) if p)
 
     def robot_model(self) -> RobotModel:
         """The robot."""
@@ -115,7 +173,9 @@ def read(path: Path) -> RunConfig:
         raw = json.loads(Path(path).read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read run configuration {path}: {error}") from error
-    return RunConfig(**{**_strict(RunConfig, raw), "twin": TwinConfig(**_strict(TwinConfig, raw.get("twin", {})))})
+    parts: dict[str, Any] = {"twin": TwinConfig(**_strict(TwinConfig, raw.get("twin", {})))}
+    parts["devices"] = tuple(DeviceConfig(**_strict(DeviceConfig, d)) for d in raw.get("devices", ()))
+    return RunConfig(**{**_strict(RunConfig, raw), **parts})
 
 
 def _strict(cls: type, raw: Any) -> dict[str, Any]:

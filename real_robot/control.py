@@ -17,8 +17,10 @@ import numpy as np
 
 from palmar.real_robot import realtime, shared
 from palmar.real_robot.config import RunConfig
+from palmar.real_robot.drivers.assembled import Assembled
 from palmar.real_robot.drivers.error import DriverError
-from palmar.real_robot.drivers.twin import TwinRobot
+from palmar.real_robot.drivers.twin import twin_robot
+from palmar.real_robot.drivers.wire import WireRobot
 from palmar.real_robot.layout import LAYOUTS, OPERATOR, STATES, control_layout
 from palmar.real_robot.process import Stopping, Watch, begin
 from palmar.safety.constraints import ConstraintSet
@@ -26,7 +28,7 @@ from palmar.safety.filter import Filter, FilterConfig
 from palmar.safety.hulls import shipped_detail
 from palmar.safety.robot import RobotModel
 from palmar.safety.types import Chunk, Command, CommandRefused, People, State, Verdict
-from palmar.sim.interface import RobotState
+from palmar.sim.interface import Robot, RobotState
 
 START_TIMEOUT = 10.0
 """How long to wait for the hardware's first state [s]."""
@@ -44,7 +46,7 @@ class Control:
     def __init__(
         self,
         run: RunConfig,
-        driver: TwinRobot,
+        driver: Robot,
         memory: shared.SharedMap,
         filter_: Filter,
         log: logging.Logger,
@@ -254,7 +256,7 @@ class Control:
     def _write(self, command: Command) -> None:
         try:
             self.driver.write(command)
-        except DriverError as error:
+        except (DriverError, CommandRefused) as error:
             self._driver_errors += 1
             if not self._fault:
                 self._fault = str(error)
@@ -374,17 +376,34 @@ def open_memory(run: RunConfig, robot: RobotModel, constraints: ConstraintSet) -
     return shared.create(Path(run.control_memory), description, control_layout(description))
 
 
+def open_robot(run: RunConfig, robot: RobotModel) -> Robot:
+    """The robot of ``run``: the twin, or its devices as one.
+
+    Raises:
+        PalmarError: If a wire does not appear in time, or is another robot's.
+    """
+    if run.hardware == "twin":
+        return twin_robot(robot, Path(run.twin_memory), timeout=START_TIMEOUT)
+    parts = [
+        WireRobot(d.joints, Path(d.memory), robot=robot.hash(), fresh=d.fresh, timeout=START_TIMEOUT)
+        for d in run.devices
+    ]
+    return Assembled(parts, robot.joints)
+
+
 def run_control(run: RunConfig, stopping: Stopping, log: logging.Logger) -> dict[str, Any]:
     """Control until told to stop; the summary, which is also written to ``control.json``."""
     robot = run.robot_model()
     constraints = run.constraint_set(robot)
-    driver = TwinRobot(robot, Path(run.twin_memory), timeout=START_TIMEOUT)
+    driver = open_robot(run, robot)
     config = FilterConfig(dt=run.period, detail=shipped_detail(robot))
     filter_ = Filter(robot, constraints, config, mode=run.mode)
     memory = open_memory(run, robot, constraints)
-    seen = shared.attach(Path(run.twin_memory), LAYOUTS, kind="twin", robot=robot.hash()) if run.objects else None
+    twin = run.twin_memory if run.objects and run.hardware != "real" else ""
+    seen = shared.attach(Path(twin), LAYOUTS, kind="twin", robot=robot.hash()) if twin else None
+    tracker = (seen or memory).blocks["objects"] if run.objects else None
     try:
-        control = Control(run, driver, memory, filter_, log, seen.blocks["objects"] if seen else None)
+        control = Control(run, driver, memory, filter_, log, tracker)
         control.start()
         log.info("control of %s: %s", robot.name, realtime.go_realtime(run.priority))
         realtime.freeze_collector()

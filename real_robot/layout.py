@@ -19,12 +19,15 @@ STATES = tuple(State)
 TICK_RING = 32768
 PHYSICS_RING = 32768
 """Records, about 8 s at 1 kHz."""
+COMMAND_RING = 64
+"""Commands that a device may be behind."""
 
 
 def control_layout(d: Description) -> Layout:
     """The control process's file: chunk, request and people come in from the bridge, state and ticks go out.
 
-    ``operator`` counts what ``palmar monitor`` asks for, so that a stop needs neither bridge nor ROS.
+    ``operator`` counts what ``palmar monitor`` asks for, so that a stop needs neither bridge nor ROS.  ``objects``
+    is what the bridge hears about tracked objects on real hardware; otherwise the twin's tracker says where they are.
 
     ``impedance`` is 1 where a record carries stiffness and damping, 0 where the robot is position controlled.
     """
@@ -73,6 +76,7 @@ def control_layout(d: Description) -> Layout:
             "request": np.dtype(request),
             "operator": np.dtype(operator),
             "people": np.dtype(people),
+            "objects": np.dtype(_tracked(len(d.objects))),
             "policy": np.dtype([("pid", "i8")]),
             "state": np.dtype(verdict + counters),
         },
@@ -80,24 +84,44 @@ def control_layout(d: Description) -> Layout:
     )
 
 
-def twin_layout(d: Description) -> Layout:
-    """The simulated robot's file: its wire (command in, state out), tracker, truth and physics."""
-    n, m = len(d.joints), len(d.objects)
-    nq, nv, nstate = d.sizes
+def wire_layout(d: Description) -> Layout:
+    """A device's file, owned by its process: the newest command in, the newest state out, every command in order."""
+    command, state = _wire(len(d.joints))
+    return Layout(
+        blocks={"command": np.dtype(command), "state": np.dtype(state)},
+        rings={"commands": (np.dtype(command), COMMAND_RING)},
+    )
+
+
+def _wire(n: int) -> tuple[list[tuple], list[tuple]]:
+    """Command and state of ``n`` joints, the same for the twin and for a device.
+
+    ``active`` is 0 where the control process asks the hardware to rest by itself, ``reason`` says why.  ``recover``
+    counts an operator's resets.  ``recovered`` is how many of them the hardware has heeded, ``missed`` its cycles
+    since the last new command.
+    """
     command = [
-        ("seq", "i8"), ("stamp", "f8"), ("q", "f8", (n,)), ("active", "i8"), ("recover", "i8"),
+        ("seq", "i8"), ("stamp", "f8"), ("q", "f8", (n,)), ("active", "i8"), ("reason", NAME), ("recover", "i8"),
         ("impedance", "i8"), ("stiffness", "f8", (n,)), ("damping", "f8", (n,)),
     ]  # fmt: skip
     state = [
         ("seq", "i8"), ("t", "f8"), ("q", "f8", (n,)), ("qd", "f8", (n,)), ("tau", "f8", (n,)),
         ("fault", NAME), ("missed", "i8"), ("recovered", "i8"), ("command_seq", "i8"), ("slipped", "i8"),
     ]  # fmt: skip
-    objects = [
-        ("seq", "i8", (m,)),
-        ("t", "f8", (m,)),
-        ("position", "f8", (m, 3)),
-        ("quaternion", "f8", (m, 4)),
-    ]
+    return command, state
+
+
+def _tracked(m: int) -> list[tuple]:
+    """Poses of ``m`` objects: how often each was seen, when last [s, monotonic], where, w-x-y-z."""
+    return [("seq", "i8", (m,)), ("t", "f8", (m,)), ("position", "f8", (m, 3)), ("quaternion", "f8", (m, 4))]
+
+
+def twin_layout(d: Description) -> Layout:
+    """The simulated robot's file: its wire (command in, state out), tracker, truth and physics."""
+    n, m = len(d.joints), len(d.objects)
+    nq, nv, nstate = d.sizes
+    command, state = _wire(n)
+    objects = _tracked(m)
     truth = [
         ("step", "i8"),
         ("t", "f8"),
@@ -124,4 +148,4 @@ def twin_layout(d: Description) -> Layout:
     )
 
 
-LAYOUTS = {"control": control_layout, "twin": twin_layout}
+LAYOUTS = {"control": control_layout, "twin": twin_layout, "device": wire_layout}

@@ -566,7 +566,7 @@ def of_limits(**changes):
 
 
 def twin_of_another_robot(tmp_path):
-    from palmar.real_robot.drivers.twin import TwinRobot
+    from palmar.real_robot.drivers.twin import twin_robot
     from palmar.real_robot.twin import open_memory
 
     run = toy.run_config(tmp_path)
@@ -574,7 +574,7 @@ def twin_of_another_robot(tmp_path):
 
     memory = open_memory(Path(run.twin_memory), run, mujoco.MjModel.from_xml_string(run.scene))
     try:
-        TwinRobot(replace(toy.robot(), name="another"), Path(run.twin_memory), timeout=0.5)
+        twin_robot(replace(toy.robot(), name="another"), Path(run.twin_memory), timeout=0.5)
     finally:
         memory.close()
 

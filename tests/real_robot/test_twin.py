@@ -11,7 +11,7 @@ import toy_robot as toy
 from palmar.real_robot import shared
 from palmar.real_robot.config import TwinConfig
 from palmar.real_robot.drivers.error import DriverError
-from palmar.real_robot.drivers.twin import TwinRobot
+from palmar.real_robot.drivers.twin import twin_robot
 from palmar.real_robot.layout import LAYOUTS
 from palmar.real_robot.recorder import Recorder
 from palmar.real_robot.twin import DT, FAULT, Twin, open_memory
@@ -26,7 +26,7 @@ def world(tmp_path):
     model = mujoco.MjModel.from_xml_string(run.scene)
     memory = open_memory(Path(run.twin_memory), run, model)
     twin = Twin(run, model, memory, rng=np.random.default_rng(0))
-    driver = TwinRobot(toy.robot(), Path(run.twin_memory))
+    driver = twin_robot(toy.robot(), Path(run.twin_memory))
     yield run, model, memory, twin, driver
     memory.close()
 
@@ -111,7 +111,9 @@ def test_a_recorded_run_with_changing_stiffness_replays_bit_by_bit(world, tmp_pa
 def test_a_command_whose_gains_the_servos_do_not_have_is_not_followed(world, gains):
     _, _, _, twin, driver = world
     for k, (stiffness, damping) in enumerate((gains, ([100.0, 150.0], [5.0, 15.0]))):
-        driver.write(Command(toy.HOME + 0.1, k, 0.0, stiffness=np.array(stiffness), damping=np.array(damping)))
+        record = driver._command.record  # past the driver's own check
+        record["impedance"], record["stiffness"], record["damping"] = 1, stiffness, damping
+        driver._send(toy.HOME + 0.1, 0.0, active=1)
         twin.step(time.monotonic())
         assert np.array_equal(twin.ctrl, toy.HOME + 0.1 * k)
         assert np.array_equal(twin.gains, [stiffness, damping] if k else twin.servo)
@@ -215,7 +217,7 @@ def test_a_world_that_does_not_fit_is_refused(tmp_path):
 def test_the_process_keeps_time_and_leaves_nothing_behind(tmp_path):
     run = toy.run_config(tmp_path)
     with toy.process("twin", run) as child:
-        robot = TwinRobot(toy.robot(), Path(run.twin_memory), timeout=10)
+        robot = twin_robot(toy.robot(), Path(run.twin_memory), timeout=10)
         first = toy.until(lambda: robot._state.read(), what="first state")
         time.sleep(1.0)
         last = robot._state.read()
