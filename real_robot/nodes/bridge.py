@@ -45,8 +45,9 @@ CONTROL_WAIT = 60.0
 class Bridge(LifecycleNode):
     """See the module."""
 
-    def __init__(self, run: RunConfig):
-        super().__init__("palmar_bridge", namespace=run.namespace or None)
+    def __init__(self, run: RunConfig, **options: Any):
+        """The bridge of ``run``; ``options`` are rclpy's, such as ``context``."""
+        super().__init__("palmar_bridge", namespace=run.namespace or None, **options)
         self.run = run
         self.robot = run.robot_model()
         self.refusals = Refusals(self.get_logger())
