@@ -18,9 +18,9 @@ from launch_ros.events.lifecycle import ChangeState
 from launch_ros.substitutions import FindPackageShare
 from lifecycle_msgs.msg import Transition
 from palmar_bringup import prepare
-from palmar_description.describe import urdf
 
 from palmar.sim.robots import load_robot
+from palmar.sim.urdf import urdf
 
 ARGUMENTS = {
     "robot": ("fr3_leap", "robot model, a name in configs/robot"),
