@@ -1,0 +1,344 @@
+"""An FR3 through libfranka (``pip install palmar[franka]``): joint positions over its internal joint impedance, 1 kHz.
+
+The robot's packets are its clock: ``read`` returns when the next state is there and ``write`` answers that state, so
+whoever calls them in turn needs no clock of their own.  A state that nobody answered is answered by ``read`` along
+the last command, see ``fr3_follow``.  What the arm does physically:
+
+- ``stop``: the set-point brakes at the interface's limits (10 rad/s2, at most 0.6 s), the motion finishes at rest and
+  the arm holds there under its own controller, brakes open.  It returns when that is so.
+- process killed, cable cut, 20 packets lost: the robot's own stop, then mode Reflex: it stands, held by its brakes,
+  until ``recover``.
+- reflex (collision thresholds, limits, discontinuities) and user's stop: the same, named in ``fault``.
+- ``recover`` clears a reflex, after an operator asked for it; never by itself.  It does not move.
+- ``close``: ``stop``, then the connection closes; the arm holds.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import socket
+import time
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from palmar.real_robot.drivers import fr3_identity
+from palmar.real_robot.drivers.error import DriverError, checked
+from palmar.real_robot.drivers.fr3_config import STIFFEST, Fr3Config
+from palmar.real_robot.drivers.fr3_follow import Follower
+from palmar.real_robot.drivers.fr3_link import LinkSocket, open_sockets
+from palmar.safety.types import Command, CommandRefused, ConfigError
+from palmar.sim.interface import RobotState
+
+Array = np.ndarray
+CONNECT_TIME = 3.0
+"""How long a robot that refuses a second client is asked again [s]."""
+STOP_TIME = 1.5
+"""After it, a stop that did not come to rest becomes the robot's own [s]."""
+RECOVERY_TIME = 2.0
+"""How long an error recovery may be refused, as while the arm still brakes [s]."""
+EQUAL = 2e-6
+"""Between a set-point sent and the one the robot says it has, which is of single precision [rad]."""
+STALLED = 0.005
+"""After a longer pause between reads the first packet may be old: the next one counts [s]."""
+
+
+def open_driver(config: Fr3Config, joints: Sequence[str]) -> Fr3:
+    """Check which arm answers, connect, set it up.  Nothing moves.
+
+    Raises:
+        ConfigError: If libfranka is not installed, or it is another arm than configured.
+        DriverError: If the robot does not answer, speaks another version or rejects a setting.
+    """
+    return Fr3(config, joints)
+
+
+class Fr3:
+    """See the module.  Used by one thread; libfranka keeps Python's interpreter lock while it waits."""
+
+    paced = True
+    """``read`` waits for the robot's next packet: a loop around it needs, and may have, no clock of its own."""
+
+    def __init__(self, config: Fr3Config, joints: Sequence[str]):
+        if len(joints) != 7:
+            raise ConfigError(f"an FR3 has 7 joints, got {len(joints)}: {list(joints)}")
+        try:
+            self._lib: Any = import_module("pylibfranka")
+        except ImportError as error:
+            raise ConfigError(f"no pylibfranka here ({error}): pip install 'palmar[franka]', Linux x86_64") from error
+        self.config, self.joints = config, tuple(joints)
+        self.success_rate = 0.0
+        """Share of the last 100 packets that reached the robot in time, as it counts them."""
+        self._low, self._high = np.array(config.low), np.array(config.high)
+        self._errors = (RuntimeError, ValueError, self._lib.FrankaException)
+        self.resumed = 0
+        """How often the robot went on by itself, because packets were lost."""
+        self._robot: Any = None
+        self._motion: Any = None
+        self._follower: Follower | None = None
+        self._answered, self._fault, self._read_at = True, "", 0.0
+        self._state: Any = None
+        self._sent = (np.zeros(7), np.zeros(7))
+        self._stiffness = np.array(config.stiffness)
+        self._open()
+
+    @property
+    def fault(self) -> str:
+        """Names of libfranka's errors, ``user_stopped``, ``guiding`` or ``other`` (brakes closed), '' for none."""
+        return self._fault
+
+    def read(self) -> RobotState:
+        """Wait for the robot's next packet, at most ``timeout``.
+
+        ``tau`` is the measured joint torque without the robot's own gravity compensation.
+
+        Raises:
+            DriverError: If none came, or it was damaged.
+        """
+        state = self._next()
+        late = time.monotonic() - self._read_at > STALLED
+        if late:
+            state = self._next()
+        self._read_at = time.monotonic()
+        tau = np.array(state.tau_J) - np.array(self._model.gravity(state))
+        seq = round(1000.0 * state.time.to_sec())
+        return RobotState(t=self._read_at, seq=seq, q=np.array(state.q), qd=np.array(state.dq), tau=tau)
+
+    def write(self, command: Command) -> None:
+        """Answer the state last read with a set-point at, or on the way to, the command.
+
+        The first command begins a motion.  Stiffness becomes the internal controller's before that; while moving
+        libfranka changes none, so another one is refused.  Damping follows from stiffness inside the robot: it is
+        checked and not sent.
+
+        Raises:
+            CommandRefused: Shape, not finite, out of range, too far from the set-point, stiffness.
+            DriverError: In a fault, or the robot ended the motion.
+        """
+        q, stiffness, _ = checked(command, self.joints)
+        self._check(q, stiffness)
+        if self._fault:
+            raise DriverError(self._fault)
+        if self._robot is None:
+            raise DriverError("not connected to the robot: recover first")
+        if self._follower is None:
+            self._begin(q, stiffness)
+        assert self._follower is not None
+        self._near(q, self._follower.q)
+        self._follower.put(q, command.seq)
+        if not self._answered:
+            self._answer()
+
+    def stop(self, reason: str) -> None:
+        """Brake along the set-point, finish the motion at rest, hold; see the module."""
+        if self._follower is None:
+            return
+        self._follower.stop()
+        end = time.monotonic() + STOP_TIME
+        try:
+            while self._motion is not None and not self._follower.at_rest and time.monotonic() < end:
+                self._next()
+            if self._motion is None:
+                return
+            if not self._follower.at_rest:
+                self._robot.stop()
+            else:
+                last = self._lib.JointPositions(self._follower.q.tolist())
+                last.motion_finished = True
+                self._motion.writeOnce(last)
+            self._drop_motion()
+        except DriverError:
+            pass  # nothing passes: the robot stops by itself after 20 packets
+        except self._errors as error:
+            self._lose(error)
+
+    def recover(self) -> None:
+        """Connect again if the connection was lost, then ``automaticErrorRecovery``; holds where it stands.
+
+        Raises:
+            DriverError: If the robot does not answer or a fault remains, as while the user's stop is pressed.
+        """
+        try:
+            self._next()
+        except DriverError:
+            self._abandon()
+            self._open()
+        if not self._fault:
+            return
+        end, why = time.monotonic() + RECOVERY_TIME, ""
+        while self._fault and time.monotonic() < end:
+            try:
+                self._robot.automatic_error_recovery()
+            except self._errors as error:
+                why = str(error)  # it may still be braking
+            self._next()
+        if self._fault:
+            raise DriverError(f"{self._fault} remains after an error recovery: {why}")
+
+    def close(self) -> None:
+        """Stop and let go."""
+        self.stop("close")
+        if self._motion is not None:
+            self._abandon()
+        self._robot = self._model = self._state = None
+
+    # Connection ------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        c = self.config
+        ours = fr3_identity.ArmLimits("fr3", c.low, c.high, c.v_max)
+        fr3_identity.check(ours, fr3_identity.parse(fr3_identity.ask_urdf(c.address, timeout=CONNECT_TIME)))
+        before = open_sockets()
+        config = self._lib.RealtimeConfig
+        try:
+            self._robot = self._connect(config.kEnforce if c.realtime_kernel else config.kIgnore)
+            self._packets = LinkSocket(open_sockets() - before, socket.SOCK_DGRAM)
+            self._wire = LinkSocket(open_sockets() - before, socket.SOCK_STREAM)
+            self._model = self._robot.load_model()
+            self._next()
+            if not self._fault:
+                self._set_up()
+        except self._errors as error:
+            self._robot = None
+            raise DriverError(f"FR3 at {c.address}: {error}") from error
+
+    def _connect(self, realtime: Any) -> Any:
+        """It takes one client at a time, and a moment to see that the last one has gone."""
+        end = time.monotonic() + CONNECT_TIME
+        while True:
+            try:
+                return self._lib.Robot(self.config.address, realtime)
+            except self._lib.NetworkException:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.05)
+
+    def _set_up(self) -> None:
+        c, torque, force = self.config, list(self.config.collision_torque), list(self.config.collision_force)
+        self._robot.set_collision_behavior(torque, torque, force, force)
+        self._robot.set_joint_impedance(self._stiffness.tolist())
+        self._robot.set_load(c.load_mass, list(c.load_center), list(c.load_inertia))
+
+    def _lose(self, error: Exception) -> None:
+        self._abandon()
+        raise DriverError(f"connection to the robot lost: {error}") from error
+
+    def _abandon(self) -> None:
+        """Let go of a robot that does not answer.
+
+        libfranka's destructor of a running motion asks the robot to stop and waits for ever, or ends the process
+        when it cannot.  So that object is never destroyed, and its connection is shut down here.
+        """
+        if self._motion is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._motion))
+        if self._robot is not None:
+            self._wire.shut()
+        self._robot = self._motion = self._follower = None
+        self._answered = True
+
+    # Cycle -----------------------------------------------------------------------------------------------
+
+    def _next(self) -> Any:
+        """The robot's next state, after the last one was answered."""
+        if self._robot is None:
+            raise DriverError("not connected to the robot: recover first")
+        if not self._answered:
+            self._answer()
+        self._arrived()
+        try:
+            self._state = self._motion.readOnce()[0] if self._motion is not None else self._robot.read_once()
+            self._answered = self._motion is None
+        except self._lib.ControlException:
+            self._drop_motion()  # the robot ended it; the next state says why
+            self._arrived()
+            self._state = self._robot.read_once()
+        except self._lib.NetworkException as error:
+            self._lose(error)
+        except self._errors as error:
+            raise DriverError(f"damaged packet: {error}") from error
+        self._fault, self.success_rate = _fault(self._state), self._state.control_command_success_rate
+        if self._follower is not None:
+            self._compare(self._follower)
+        return self._state
+
+    def _compare(self, follower: Follower) -> None:
+        """Where the robot's set-point is none of the last two sent, it lost packets and went on by itself."""
+        q = np.array(self._state.q_d)
+        if all(np.abs(q - sent).max() > EQUAL for sent in self._sent):
+            self.resumed += 1
+            follower.resume(q, np.array(self._state.dq_d), np.array(self._state.ddq_d))
+
+    def _arrived(self) -> None:
+        if not self._packets.wait(self.config.timeout):
+            raise DriverError(f"no packet from the robot for {1e3 * self.config.timeout:.0f} ms")
+
+    def _answer(self) -> None:
+        """Send the set-point of this tick."""
+        assert self._follower is not None
+        q = np.clip(self._follower.step(), self._low, self._high)
+        try:
+            self._motion.writeOnce(self._lib.JointPositions(q.tolist()))
+            self._answered, self._sent = True, (self._sent[1], q)
+        except self._lib.ControlException:
+            self._drop_motion()
+        except self._errors as error:
+            self._lose(error)
+
+    def _begin(self, q: Array, stiffness: Array | None) -> None:
+        """Start a motion where the robot's own set-point stands."""
+        self._next()
+        if self._fault:
+            raise DriverError(self._fault)
+        start = np.array(self._state.q_d)
+        self._near(q, start)
+        c = self.config
+        try:
+            if stiffness is not None and not np.array_equal(stiffness, self._stiffness):
+                self._robot.set_joint_impedance(stiffness.tolist())
+                self._stiffness = stiffness
+            self._motion = self._robot.start_joint_position_control(self._lib.ControllerMode.JointImpedance)
+        except self._errors as error:
+            raise DriverError(f"the robot refuses to move: {error}") from error
+        limits = {"v_max": np.array(c.v_max) - 1e-3, "a_max": np.full(7, c.a_max), "j_max": np.full(7, c.j_max)}
+        self._follower, self._answered, self._sent = Follower(start, **limits), False, (start, start)
+        self._follower.resume(start, np.zeros(7), np.zeros(7))
+
+    def _drop_motion(self) -> None:
+        """Forget a motion that is over; libfranka's destructor confirms it with the robot."""
+        self._motion = self._follower = None
+        self._answered = True
+
+    def _check(self, q: Array, stiffness: Array | None) -> None:
+        out = (q < self._low) | (q > self._high)
+        if out.any():
+            i = int(np.argmax(out))
+            raise CommandRefused(f"{self.joints[i]}: {q[i]:.4f} rad is outside [{self._low[i]}, {self._high[i]}]")
+        if stiffness is None:
+            return
+        if np.any(stiffness > STIFFEST):
+            raise CommandRefused(f"stiffness must be in [0, {STIFFEST}] N m/rad, got {stiffness.tolist()}")
+        if self._motion is not None and not np.array_equal(stiffness, self._stiffness):
+            raise CommandRefused("an FR3's joint stiffness cannot change while it moves; stop first")
+
+    def _near(self, q: Array, setpoint: Array) -> None:
+        far = np.abs(q - setpoint)
+        if far.max() > self.config.jump:
+            i = int(np.argmax(far))
+            raise CommandRefused(
+                f"{self.joints[i]}: {q[i]:.4f} rad is {far[i]:.4f} from the set-point, at most {self.config.jump}"
+            )
+
+
+def _fault(state: Any) -> str:
+    """What keeps the robot from moving, '' where nothing does."""
+    mode = state.robot_mode.name
+    names = json.loads(str(state.current_errors)) or (
+        json.loads(str(state.last_motion_errors)) if mode == "Reflex" else []
+    )
+    if names:
+        return ",".join(names)
+    known = {"Idle": "", "Move": "", "UserStopped": "user_stopped", "AutomaticErrorRecovery": "error_recovery"}
+    return known.get(mode, mode.lower())

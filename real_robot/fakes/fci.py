@@ -1,0 +1,328 @@
+"""A Franka arm's control interface as a fake: TCP 1337 and a state over UDP every millisecond, byte for byte.
+
+The real libfranka (``pip install pylibfranka``) connects to it and cannot tell it from a robot by what it does here:
+modes, commands rejected in the wrong mode, motions refused by name, 20 lost packets, reflexes, the user's stop.
+What it does not have: dynamics of its own (a ``Plant`` moves), torque or Cartesian interfaces, a model of contact.
+
+Its clock is its own, as a robot's is.  ``patience`` is how long it waits for the answer to a state before the packet
+counts as lost: 1 ms on a robot.  A longer one stretches its milliseconds while it waits, so that a busy machine
+does not look like a bad network; ``slipped`` counts what that cost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import threading
+import time
+from collections import deque
+from typing import Any
+
+import numpy as np
+
+from palmar.real_robot.fakes import fci_wire as wire
+from palmar.real_robot.fakes.fci_commands import Desk
+from palmar.real_robot.fakes.fci_motion import DT, FR3, START_TOLERANCE, Limits, SetPoint
+from palmar.real_robot.fakes.plant import Plant
+
+Array = np.ndarray
+MOST_LOST = 20
+"""Packets lost in a row that stop the robot."""
+
+
+class Fci:
+    """The robot.  ``start`` serves it in a thread of this process, ``run`` in the caller's.
+
+    libfranka holds Python's interpreter lock while it waits, so its client must be another process.
+    """
+
+    def __init__(
+        self,
+        plant: Plant,
+        address: str,
+        *,
+        limits: Limits = FR3,
+        patience: float = DT,
+        version: int = wire.VERSION,
+        seed: int = 0,
+    ):
+        self.plant, self.address, self.limits, self.patience = plant, address, limits, patience
+        self.setpoint = SetPoint(plant.measure()[0], limits)
+        self.desk = Desk(limits.urdf(), version)
+        self.mode, self.errors, self.last_errors = wire.IDLE, "", ""
+        self.tick = self.received = self.lost = self.lost_in_row = self.late = self.slipped = 0
+        self.braking_since: float | None = None
+        self.stood_at: float | None = None
+        self._rng = np.random.default_rng(seed)
+        self._state = np.zeros((), wire.STATE)
+        for name in ("O_T_EE", "O_T_EE_d", "F_T_EE", "EE_T_K", "F_T_NE", "NE_T_EE", "O_T_EE_c"):
+            self._state[name] = np.eye(4).ravel()
+        self._success: deque[bool] = deque(maxlen=100)
+        self._moving = self._first = self._stopping = False
+        self._after = wire.IDLE
+        self._share, self._drop, self._hide, self._corrupt = 0.0, 0, 0, 0
+        self._is_cut = self._frozen = self._pressed = False
+        self._fault_due, self._seen = "", self.plant.measure()
+        self._lock, self._ending = threading.RLock(), threading.Event()
+        self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._udp.bind((address, 0))
+        self._udp.setblocking(False)
+        self._server: socket.socket | None = None
+        self._tcp: socket.socket | None = None
+        self._thread: threading.Thread | None = None
+        self._listen()
+
+    # What hurts it ---------------------------------------------------------------------------------------
+
+    def cut(self) -> None:
+        """The cable is out: nothing passes in either direction."""
+        self._is_cut = True
+
+    def restore(self) -> None:
+        """It is in again."""
+        self._is_cut = False
+
+    def drop(self, packets: int = 0, *, share: float = 0.0) -> None:
+        """Lose the next ``packets`` answers, and from now on ``share`` of all."""
+        self._drop, self._share = packets, share
+
+    def hide(self, states: int) -> None:
+        """Do not send the next states."""
+        self._hide = states
+
+    def corrupt(self, states: int) -> None:
+        """Send the next states truncated."""
+        self._corrupt = states
+
+    def freeze(self, frozen: bool = True) -> None:
+        """States go on with new numbers and old readings."""
+        self._frozen = frozen
+
+    def raise_fault(self, name: str) -> None:
+        """Stop by itself for one of ``ERRORS``, or ``user_stopped``."""
+        if name != "user_stopped" and name not in wire.ERRORS:
+            raise ValueError(f"no error of the robot: {name!r}; it knows {('user_stopped', *wire.ERRORS)}")
+        self._fault_due = name
+
+    def reset(self) -> None:
+        """The operator takes the cause away: the user's stop is pulled out again."""
+        with self._lock:
+            self._pressed = False
+            if self.mode == wire.USER_STOPPED:
+                self.mode = wire.IDLE
+
+    # Running ---------------------------------------------------------------------------------------------
+
+    def start(self) -> Fci:
+        """Serve in a thread."""
+        self._thread = threading.Thread(target=self.run, name="fci", daemon=True)
+        self._thread.start()
+        return self
+
+    def run(self) -> None:
+        """Serve until ``close``."""
+        due = time.monotonic()
+        while not self._ending.is_set():
+            self._cycle()
+            due += DT
+            now = time.monotonic()
+            if now > due + DT:
+                self.slipped += int((now - due) / DT)
+                due = now
+            self._idle_until(due)
+
+    def close(self) -> None:
+        """Stop serving; the plant keeps its last target."""
+        self._ending.set()
+        if self._thread is not None:
+            self._thread.join()
+        for s in (self._tcp, self._server, self._udp):
+            if s is not None:
+                s.close()
+
+    def __enter__(self) -> Fci:
+        """Serve."""
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    # A millisecond ---------------------------------------------------------------------------------------
+
+    def _cycle(self) -> None:
+        with self._lock:
+            self.tick += 1
+            self._heed_fault()
+            self._send_state()
+        command = self._await_answer() if self._moving else None
+        with self._lock:
+            if self._moving:
+                self._follow(command)
+            elif self._stopping and self.setpoint.brake():
+                self._stopping, self.mode = False, self._after if not self._pressed else wire.USER_STOPPED
+                self.stood_at = time.monotonic()
+                self.desk.stopped(self._tcp)
+            self.plant.target(self.setpoint.q)
+
+    def _follow(self, command: Any) -> None:
+        """Take the answer to this millisecond's state, or go on without it."""
+        lost = command is None
+        if self._first and lost:
+            return  # the motion begins with its first packet
+        self._success.append(not lost)
+        if lost:
+            self.lost, self.lost_in_row = self.lost + 1, self.lost_in_row + 1
+            self.setpoint.extrapolate()
+            if self.lost_in_row >= MOST_LOST:
+                self._abort("communication_constraints_violation")
+            return
+        self.lost_in_row = 0
+        q = command["q_c"]
+        if self._first and np.any(np.abs(q - self.setpoint.q) > START_TOLERANCE):
+            return self._abort("joint_position_motion_generator_start_pose_invalid")
+        self._first = False
+        if refusal := self.setpoint.refusal(q):
+            return self._abort(refusal)
+        self.setpoint.take(q)
+        if command["motion_generation_finished"]:
+            self._finish()
+
+    def _finish(self) -> None:
+        if not self.setpoint.still:
+            return self._abort("joint_motion_generator_velocity_discontinuity")
+        self.setpoint.stand()
+        self._moving, self.mode = False, wire.IDLE
+        self.desk.moved(self._tcp, wire.SUCCESS)
+
+    def _heed_fault(self) -> None:
+        if name := self._fault_due:
+            self._fault_due = ""
+            self._pressed = self._pressed or name == "user_stopped"
+            self._abort(name)
+
+    def _abort(self, name: str) -> None:
+        """A stop of the robot's own: it brakes, then stands with its brakes closed until recovered."""
+        emergency = name == "user_stopped"
+        self.errors = self.last_errors = "" if emergency else name
+        self.mode = wire.USER_STOPPED if emergency else wire.REFLEX
+        if self._moving:
+            self.desk.moved(self._tcp, wire.MOVE_EMERGENCY if emergency else wire.MOVE_REFLEX)
+        self._brake(self.mode)
+
+    def _brake(self, after: int) -> None:
+        self._moving, self._stopping, self._after = False, True, after
+        self.braking_since, self.stood_at = time.monotonic(), None
+        self.lost_in_row = 0
+
+    # Commands --------------------------------------------------------------------------------------------
+
+    def begin_motion(self) -> bool:
+        """A Move command came; whether it may begin."""
+        if self.mode != wire.IDLE or self._stopping:
+            return False
+        self.setpoint.stand()
+        self.mode, self.last_errors = wire.MOVING, ""
+        self._moving = self._first = True
+        self.lost_in_row = 0
+        self._success.clear()
+        return True
+
+    def stop_motion(self) -> bool:
+        """A StopMove command came; whether there was something to stop."""
+        if self._moving:
+            self._brake(wire.IDLE)
+            return True
+        return False
+
+    def recover(self) -> int:
+        """AutomaticErrorRecovery came; its status."""
+        if self._pressed:
+            return wire.RECOVER_EMERGENCY
+        if self._stopping or self._moving:
+            return wire.RECOVER_NOT_POSSIBLE
+        self.errors, self.mode = "", wire.IDLE
+        return wire.SUCCESS
+
+    # The network -----------------------------------------------------------------------------------------
+
+    def _send_state(self) -> None:
+        if self.desk.peer is None or self._is_cut:
+            return
+        if self._hide:
+            self._hide -= 1
+            return
+        if not self._frozen:
+            self._seen = self.plant.measure()
+        s, (q, qd, tau) = self._state, self._seen
+        s["message_id"], s["q"], s["dq"], s["tau_J"], s["theta"], s["dtheta"] = self.tick, q, qd, tau, q, qd
+        s["q_d"], s["dq_d"], s["ddq_d"] = self.setpoint.q, self.setpoint.v, self.setpoint.a
+        s["robot_mode"] = self.mode
+        s["motion_generator_mode"] = wire.GENERATOR_JOINT_POSITION if self._moving else wire.GENERATOR_IDLE
+        s["controller_mode"] = wire.CONTROLLER_JOINT_IMPEDANCE if self._moving else wire.CONTROLLER_OTHER
+        s["errors"], s["reflex_reason"] = _flags(self.errors), _flags(self.last_errors)
+        s["control_command_success_rate"] = np.mean(self._success) if self._moving and self._success else 0.0
+        packet = s.tobytes()
+        if self._corrupt:
+            self._corrupt, packet = self._corrupt - 1, packet[:-1]
+        with contextlib.suppress(OSError):
+            self._udp.sendto(packet, self.desk.peer)
+
+    def _await_answer(self) -> Any:
+        """The command that answers this millisecond's state; None where it did not come in time."""
+        end = time.monotonic() + (self.patience if self._tcp is not None and not self._is_cut else DT)
+        while self._moving and (left := end - time.monotonic()) > 0.0:
+            ready, _, _ = select.select([self._udp, *self._sockets()], [], [], left)
+            self._serve(ready)
+            if self._udp in ready and (answer := self._receive()) is not None:
+                return None if answer is False else answer
+        return None
+
+    def _receive(self) -> Any:
+        """The answer to the newest state; False where it was lost on the way, None for a late or foreign packet."""
+        try:
+            packet, _ = self._udp.recvfrom(2048)
+        except OSError:
+            return None
+        if self._is_cut or len(packet) != wire.COMMAND.itemsize:
+            return None
+        command = np.frombuffer(packet, wire.COMMAND)[0]
+        if int(command["message_id"]) != self.tick:
+            self.late += 1
+            return None
+        if self._drop or self._rng.random() < self._share:
+            self._drop = max(0, self._drop - 1)
+            return False
+        self.received += 1
+        return command
+
+    def _idle_until(self, due: float) -> None:
+        while (left := due - time.monotonic()) > 0.0:
+            ready, _, _ = select.select(self._sockets(), [], [], left)
+            self._serve(ready)
+
+    def _sockets(self) -> list[socket.socket]:
+        return [] if self._is_cut else [s for s in (self._server, self._tcp) if s is not None]
+
+    def _serve(self, ready: list[socket.socket]) -> None:
+        with self._lock:
+            if self._server is not None and self._server in ready:
+                self._tcp, _ = self._server.accept()
+                self._tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._server.close()  # one client at a time: others are refused
+                self._server = None
+            elif self._tcp is not None and self._tcp in ready and not self.desk.serve(self._tcp, self):
+                self._tcp.close()
+                self._tcp = None
+                self._listen()
+
+    def _listen(self) -> None:
+        self._server = socket.create_server((self.address, wire.PORT))
+
+
+def _flags(name: str) -> Array:
+    flags = np.zeros(len(wire.ERRORS), np.uint8)
+    if name:
+        flags[wire.ERRORS.index(name)] = 1
+    return flags
