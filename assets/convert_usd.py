@@ -66,13 +66,8 @@ def convert(name: str, folder: Path) -> Path:
 
 
 def tidied(layer: str) -> str:
-    """A text layer without the paths of the machine it was made on, and without torque limits of actuators.
-
-    Newton drives a joint by two actuators, one for position and one for velocity, and would cut the first of them
-    alone: at 4,500 N m/rad that is a speed limit of 0.2 rad/s.  The limit of the sum is the joint's, which stays.
-    """
+    """A text layer without the paths of the machine it was made on."""
     layer = re.sub(r'^ *doc = """.*?"""\n', "", layer, count=1, flags=re.S | re.M)
-    layer = re.sub(r"^ *uniform double mjc:forceRange:(min|max) = .*\n", "", layer, flags=re.M)
     return re.sub(r"[ \t]+$", "", layer, flags=re.M)
 
 

@@ -23,6 +23,7 @@ from palmar.safety import tracking
 from palmar.safety.constraints import ConstraintSet
 from palmar.safety.robot import RobotModel
 from palmar.safety.types import CommandRefused, ConfigError, Measurement
+from palmar.sim.engines import isaaclab_model
 from palmar.sim.engines.isaaclab_cfg import PalmarEnvCfg
 from palmar.sim.engines.isaaclab_plant import DTYPE, Plant
 from palmar.sim.engines.isaaclab_scene import scene_of
@@ -86,6 +87,7 @@ class PalmarEnv(DirectRLEnv):
         cfg.decimation = cfg.sim.render_interval = round(1 / (self.task.config.rate * cfg.sim.dt))
         cfg.episode_length_s = self.max_steps * cfg.decimation * cfg.sim.dt
         cfg.action_space, cfg.observation_space = self.io.action_dim, self.io.obs_dim
+        self._newton = newton
         super().__init__(cfg, render_mode, **kwargs)
         self._physics_handles_decimation = False  # every physics step has its own command and is measured
         self.plant = Plant(
@@ -95,6 +97,10 @@ class PalmarEnv(DirectRLEnv):
         self.broken = 0
         """Worlds that were restarted because their state was not finite."""
         self._seeded: int | None = cfg.seed
+
+    def _setup_scene(self) -> None:
+        if self._newton:
+            self._put_right = isaaclab_model.before_allocation(self.robot.joints, self.robot.tip_geoms)
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict[str, Tensor], dict]:
         """Start every environment afresh; a seed also redraws friction and mass.  {"policy": (B, d)}, extras."""

@@ -21,7 +21,12 @@ from isaaclab.scene import InteractiveSceneCfg
 from isaaclab.sensors import ContactSensorCfg
 from isaaclab.sim.schemas import MassCfg, UsdPhysicsCollisionCfg, UsdPhysicsRigidBodyCfg
 from isaaclab.utils import configclass
-from isaaclab_newton.sim.schemas import MujocoCollisionCfg, MujocoRigidBodyCfg, NewtonCollisionCfg
+from isaaclab_newton.sim.schemas import (
+    MujocoCollisionCfg,
+    MujocoRigidBodyCfg,
+    NewtonArticulationCfg,
+    NewtonCollisionCfg,
+)
 
 from palmar.safety.robot import RobotModel
 from palmar.safety.types import ConfigError
@@ -102,8 +107,9 @@ def _robot(model: mujoco.MjModel, robot: RobotModel, path: Path, variant: str) -
     return ArticulationCfg(
         prim_path=f"{ENV}/Robot",
         spawn=sim_utils.UsdFileCfg(
-            usd_path=str(path), variants={"Physics": variant}, rigid_props=[MujocoRigidBodyCfg(gravcomp=1.0)]
-        ),
+            usd_path=str(path), variants={"Physics": variant}, rigid_props=[MujocoRigidBodyCfg(gravcomp=1.0)],
+            articulation_props=[NewtonArticulationCfg(self_collision_enabled=True)],  # of tips: ``isaaclab_model``
+        ),  # fmt: skip
         init_state=ArticulationCfg.InitialStateCfg(
             joint_pos={j: float(x) for j, x in zip(robot.joints, robot.home, strict=True)}
         ),
