@@ -210,7 +210,9 @@ class Leap:
             return
         try:
             self.stop("close")
-            self._bus.write(self._ids, 98, np.zeros((len(self._ids), 1), dtype=np.uint8))
+            off = rows_of(np.zeros(len(self._ids)), 1)
+            self._bus.write(self._ids, 98, off)
+            self._verify(self._bus, {98: off})
         except DriverError:
             pass  # the bus is gone: the motors' own watchdog holds
         finally:
