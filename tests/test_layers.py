@@ -29,6 +29,8 @@ EXTRA = {
     "real_robot/drivers/twin.py": ("sim",),
     "real_robot/deploy.py": ("sim.robots",),
     "real_robot/nodes/policy.py": ("policies.bundle", "policies.contract", "sim"),
+    "real_robot/nodes/chooser.py": ("policies.bundle", "policies.contract", "sim"),
+    "real_robot/nodes/twin_cameras.py": ("sim",),
 }
 """Single files that may import more: simulated hardware simulates, its supervisor names the robot of the
 scene, and the policy node runs a task's policy."""

@@ -1,156 +1,99 @@
-"""The policy node ``palmar_policy``: joint states and object poses in, chunks out, at the bundle's rate.
+"""The policy node ``palmar_policy``: joint states, object poses and pictures in, chunks out, at the bundle's rate.
 
-Where the filter changed a chunk, the policy is told what was sent instead; one without such a memory ignores it.
+It acts only on what is fresh: what is stale, from the future, or not to be trusted is refused with a name, counted in
+``/diagnostics``, and nothing is said while it is missing; the filter then holds.  Where the filter changed a chunk,
+the policy is told what was sent instead; one without such a memory ignores it.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import qos_profile_sensor_data
-from sensor_msgs.msg import JointState
+from sensor_msgs.msg import CompressedImage, Image, JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from palmar.real_robot import shared
 from palmar.real_robot.config import RunConfig
 from palmar.real_robot.layout import LAYOUTS
-from palmar.real_robot.nodes import executed, spinning, topics, trajectory
-from palmar.real_robot.nodes.bridge import COMMAND_TOPIC, NEWEST
-from palmar.real_robot.nodes.executed import EXECUTED_TOPIC, Executed, Listener
+from palmar.real_robot.nodes import executed, outgoing, parameters, poses, spinning, stamps, topics, trajectory, views
+from palmar.real_robot.nodes.chooser import Chooser, Sight, chooser
+from palmar.real_robot.nodes.refusals import Refusals
+from palmar.real_robot.nodes.stamps import SightRefused
+from palmar.real_robot.nodes.topics import NEWEST, PICTURE, SENSOR
 from palmar.safety.robot import RobotModel
-from palmar.safety.types import Array, CommandRefused
-from palmar.sim.interface import Seen
+from palmar.safety.types import Array, CommandRefused, PalmarError
 
 STALE = 0.1
-"""Joint states older than this are not acted on [s]."""
-
-
-class Chooser(Protocol):
-    """What chooses joint targets from what a robot can see."""
-
-    rate: float
-    """Chunks per second [Hz]."""
-
-    def start(self, q: Array) -> None:
-        """Begin at rest at q (n,)."""
-        ...
-
-    def targets(self, q: Array, qd: Array, position: Array, quaternion: Array) -> Array:
-        """Targets (H, n) [rad], one per period from now, from readings (n,), (n,), (m, 3), (m, 4)."""
-        ...
-
-    def executed(self, sent: Executed) -> None:
-        """Hear what was sent since the last chunk, where the filter changed it."""
-        ...
-
-
-class Sway:
-    """Moves every joint slowly about where it started: checks the whole chain without a learned policy."""
-
-    rate = 20.0
-    ahead = 4
-    """Targets per chunk."""
-
-    def __init__(self, robot: RobotModel, *, amplitude: float = 0.03, period: float = 4.0):
-        self.robot, self.amplitude, self.period = robot, amplitude, period
-        self._k, self._q = 0, robot.home
-
-    def start(self, q: Array) -> None:
-        """Sway about q."""
-        self._k, self._q = 0, q
-
-    def targets(self, q: Array, qd: Array, position: Array, quaternion: Array) -> Array:
-        """The next targets, kept inside the joint ranges."""
-        self._k += 1
-        phase = 2 * np.pi / self.period * (self._k + np.arange(self.ahead)) / self.rate
-        limits = self.robot.limits
-        wave = self._q + self.amplitude * (1 - np.cos(phase))[:, None]
-        return np.clip(wave, limits.q_min + 0.02, limits.q_max - 0.02)
-
-    def executed(self, sent: Executed) -> None:
-        """It sways on."""
-
-
-class Learned:
-    """A bundle with its task's observation and action mapping."""
-
-    def __init__(self, run: RunConfig, robot: RobotModel):
-        from palmar.policies.bundle import BundlePolicy, load_bundle
-        from palmar.policies.contract import TaskContract
-        from palmar.sim.policy_io import policy_io
-        from palmar.sim.tasks.lift import ground
-
-        bundle = load_bundle(Path(run.bundle))
-        self._io = policy_io(run.task, robot)
-        bundle.check(robot, run.constraint_set(robot), TaskContract.of(run.task, self._io))
-        self._policy = BundlePolicy(bundle)
-        self.rate = float(self._io.rate)
-        self._target = np.array([ground(run.instruction)])
-        self._carry: Any = None
-
-    def start(self, q: Array) -> None:
-        """Begin an episode at rest at q."""
-        self._io.reset(np.array([0]), q[None])
-        self._carry = self._policy.start(1)
-
-    def targets(self, q: Array, qd: Array, position: Array, quaternion: Array) -> Array:
-        """One target, one period from now."""
-        obs = self._io.observe(Seen(q[None], qd[None], position[None], quaternion[None], self._target))
-        action, self._carry = self._policy.act(obs, self._carry)
-        return np.asarray(self._io.joint_target(np.asarray(action, dtype=np.float64)))
-
-    def executed(self, sent: Executed) -> None:
-        """Into the policy's memory, if it has one for this."""
-        self._carry = told(self._policy, self._carry, sent)
-
-
-def told(policy: object, carry: Any, sent: Executed) -> Any:
-    """The carry of a policy that was told what was sent; unchanged if the policy does not listen."""
-    return policy.executed(carry, sent) if isinstance(policy, Listener) else carry
-
-
-def chooser(run: RunConfig, robot: RobotModel) -> Chooser:
-    """What ``run`` asks for: a bundle, or ``sway`` where none is named."""
-    return Learned(run, robot) if run.bundle else Sway(robot)
+"""Default of the oldest joint state that is acted on [s]."""
+DIAGNOSTICS = 1.0
+"""Period of ``/diagnostics`` [s]."""
+Choose = Callable[[RunConfig, RobotModel], Chooser]
 
 
 class PolicyNode(LifecycleNode):
     """See the module."""
 
-    def __init__(self, run: RunConfig):
-        super().__init__("palmar_policy", namespace=run.namespace or None)
-        self.run, self.robot = run, run.robot_model()
-        self._active, self._started = False, False
+    def __init__(self, run: RunConfig, *, choose: Choose = chooser, **options: Any):
+        """The policy of ``run``, made by ``choose`` when configured; ``options`` are rclpy's, such as ``context``."""
+        super().__init__("palmar_policy", namespace=run.namespace or None, **options)
+        self.run, self.robot, self._choose = run, run.robot_model(), choose
+        self.refusals = Refusals(self.get_logger())
+        self._active, self._started, self._said = False, False, 0
+        self._acted = -np.inf
+        self._made: list[tuple[Any, Any]] = []
         self._joints: tuple[float, Array, Array] | None = None
-        m = len(run.objects)
-        self._position, self._quaternion = np.full((m, 3), np.nan), np.tile([1.0, 0, 0, 0], (m, 1))
         self._columns: tuple[tuple[str, ...], list[int]] = ((), [])
         self._chooser: Chooser | None = None
+        parameters.text(self, "instruction", run.instruction, "what to do; changes while inactive")
+        parameters.text(self, "transport", "raw", "how pictures come: raw or compressed", fixed=True)
+        parameters.number(self, "joint_age", STALE, 0.01, 1.0, "oldest joint state that is acted on [s]")
+        parameters.number(self, "object_age", poses.OLDEST, 0.02, 5.0, "oldest object pose that is acted on [s]")
+        parameters.number(self, "view_age", views.OLDEST, 0.02, 5.0, "oldest picture that is acted on [s]")
+        parameters.number(self, "view_skew", views.SKEW, 0.001, 0.5, "picture and joint state may be apart by [s]")
+        self.add_on_set_parameters_callback(self._on_parameters)
+
+    # Lifecycle -------------------------------------------------------------------------------------------
 
     @spinning.logged
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the policy; refuse what does not fit this robot, constraint file or instruction."""
-        self._chooser = chooser(self.run, self.robot)
+        self._chooser = self._choose(self.run, self.robot)
+        self._chooser.instruct(parameters.value(self, "instruction"))
+        self._joint_age = float(parameters.value(self, "joint_age"))
+        self._tracked = poses.Tracked(self.run.objects, oldest=float(parameters.value(self, "object_age")))
+        skew, oldest = (float(parameters.value(self, name)) for name in ("view_skew", "view_age"))
+        self._views = views.Views(self._chooser.views, skew=skew, oldest=oldest)
         self._announce()
-        self._chunks = self.create_lifecycle_publisher(JointTrajectory, COMMAND_TOPIC, NEWEST)
-        self._subscriptions_ = [
-            self.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, qos_profile_sensor_data),
-            self.create_subscription(JointTrajectory, EXECUTED_TOPIC, self._on_executed, NEWEST),
+        self._create(self._chooser.rate)
+        return TransitionCallbackReturn.SUCCESS
+
+    def _create(self, rate: float) -> None:
+        self._chunks = self.create_lifecycle_publisher(JointTrajectory, topics.CHUNK, NEWEST)
+        self._diagnostics = self.create_lifecycle_publisher(DiagnosticArray, topics.DIAGNOSTICS, 10)
+        listen = self.create_subscription
+        subscriptions = [
+            listen(JointState, topics.JOINT_STATES, self._on_joints, SENSOR),
+            listen(JointTrajectory, topics.EXECUTED, self._on_executed, NEWEST),
         ]
         for k, name in enumerate(self.run.objects):
-            on_pose = self._on_pose(k)
-            self._subscriptions_.append(
-                self.create_subscription(PoseStamped, topics.pose(name), on_pose, qos_profile_sensor_data)
-            )
-        self._timer = self.create_timer(1 / self._chooser.rate, self._act)
-        return TransitionCallbackReturn.SUCCESS
+            subscriptions.append(listen(PoseStamped, topics.pose(name), self._on_pose(k), SENSOR))
+        packed = parameters.value(self, "transport") == "compressed"
+        for k, want in enumerate(self._views.wants):
+            topic = topics.picture(want.camera, want.kind, compressed=packed)
+            subscriptions.append(listen(CompressedImage if packed else Image, topic, self._on_view(k), PICTURE))
+        timers = [self.create_timer(1 / rate, self._act), self.create_timer(DIAGNOSTICS, self._diagnose)]
+        self._made += [(self.destroy_timer, t) for t in timers]
+        self._made += [(self.destroy_subscription, s) for s in subscriptions]
+        self._made += [(self.destroy_publisher, p) for p in (self._chunks, self._diagnostics)]
 
     def _announce(self) -> None:
         """Tell a control process on this machine whom to watch; elsewhere the age of chunks does."""
@@ -163,7 +106,10 @@ class PolicyNode(LifecycleNode):
 
     @spinning.logged
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Begin an episode with the next joint state."""
+        """Begin an episode with the next joint state, poses and pictures; what was seen before does not count."""
+        self._joints = None
+        self._tracked.forget()
+        self._views.forget()
         self._active, self._started = True, False
         return super().on_activate(state)
 
@@ -172,53 +118,140 @@ class PolicyNode(LifecycleNode):
         self._active = False
         return super().on_deactivate(state)
 
-    def _on_joints(self, message: JointState) -> None:
-        names = tuple(message.name)
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Say nothing more."""
+        self._active = False
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Say nothing more; the node can be configured anew."""
+        return self.on_cleanup(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Forget the policy and stop listening."""
+        self._active, self._chooser = False, None
+        for destroy, thing in self._made:
+            destroy(thing)
+        self._made = []
+        return TransitionCallbackReturn.SUCCESS
+
+    def _on_parameters(self, changed: Sequence[Any]) -> SetParametersResult:
+        """None changes while active; an instruction that means nothing is refused with the words known."""
+        judged = parameters.judge(changed, active=self._active)
+        said = [p.value for p in changed if p.name == "instruction"]
+        if not judged.successful or not said or self._chooser is None:
+            return judged
         try:
+            self._chooser.instruct(said[-1])
+        except PalmarError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return judged
+
+    # In --------------------------------------------------------------------------------------------------
+
+    def _now(self) -> float:
+        """ROS's clock [s]."""
+        return 1e-9 * self.get_clock().now().nanoseconds
+
+    def _on_joints(self, message: JointState) -> None:
+        if not self._active:
+            return
+        names, at = tuple(message.name), stamps.seconds(message.header.stamp)
+        try:
+            stamps.age("the joint state", at, self._now(), oldest=self._joint_age)
+            stamps.after("the joint state", at, self._joints[0] if self._joints else None)
             if names != self._columns[0]:
                 self._columns = (names, trajectory.columns(names, self.robot.joints))
             q, qd = (np.array(getattr(message, k))[self._columns[1]] for k in ("position", "velocity"))
-        except (CommandRefused, IndexError) as error:
-            self.get_logger().error(f"joint state ignored: {error}", throttle_duration_sec=1.0)
-            return
-        if np.isfinite([q, qd]).all():
-            self._joints = (time.monotonic(), q, qd)
+        except (SightRefused, CommandRefused, IndexError) as error:
+            return self.refusals.note(f"joints_{str(error).split(':')[0]}", f"joint state: {error}")
+        if not np.isfinite([q, qd]).all():
+            return self.refusals.note("joints_non-finite", "joint state: NaN or infinity, accepted finite numbers")
+        self._joints = (at, q, qd)
+        self._views.joints(at, q)
 
     def _on_executed(self, message: JointTrajectory) -> None:
         """Hand over what was sent; only while an episode runs, for a memory starts with the episode."""
         if not (self._active and self._started) or self._chooser is None:
             return
-        age = 1e-9 * self.get_clock().now().nanoseconds - _seconds(message.header.stamp)
+        age = self._now() - stamps.seconds(message.header.stamp)
         try:
             sent = executed.parse(message, self.robot.joints, age, time.monotonic())
         except CommandRefused as error:
-            self.get_logger().error(f"executed commands ignored: {error}", throttle_duration_sec=1.0)
-            return
+            return self.refusals.note("executed", str(error))
         self._chooser.executed(sent)
 
     def _on_pose(self, k: int) -> Any:
-        def handle(message: PoseStamped) -> None:
-            p, q = message.pose.position, message.pose.orientation
-            self._position[k], self._quaternion[k] = (p.x, p.y, p.z), (q.w, q.x, q.y, q.z)
+        return self._heed("object", lambda message: self._tracked.take(k, message, self._now()))
+
+    def _on_view(self, k: int) -> Any:
+        return self._heed("view", lambda message: self._views.take(k, message, self._now()))
+
+    def _heed(self, kind: str, take: Callable[[Any], Any]) -> Any:
+        """A callback that counts what ``take`` refuses."""
+
+        def handle(message: Any) -> None:
+            if not self._active:
+                return
+            try:
+                take(message)
+            except SightRefused as error:
+                self.refusals.note(f"{kind}_{error.reason}", str(error))
 
         return handle
 
+    # Out -------------------------------------------------------------------------------------------------
+
     def _act(self) -> None:
-        """One period: nothing is said without a fresh joint state and a pose of every object."""
-        if not self._active or self._chooser is None or self._joints is None:
+        """One period: nothing is said without a fresh joint state, a pose of every object and every view."""
+        if not self._active or self._chooser is None:
             return
-        t, q, qd = self._joints
-        if time.monotonic() - t > STALE or not np.isfinite(self._position).all():
-            return
-        if not self._started:
-            self._chooser.start(q)
-            self._started = True
-        targets = self._chooser.targets(q, qd, self._position.copy(), self._quaternion.copy())
+        try:
+            sight = self._look(self._now())
+            if not self._started:
+                self._chooser.start(sight)
+                self._started = True
+            targets = self._chooser.targets(sight)
+        except SightRefused as error:
+            return self.refusals.note(f"blind_{error.reason}", str(error))
+        except PalmarError as error:  # words that name none of the objects seen; an observation refused by the policy
+            return self.refusals.note(type(error).__name__, str(error))
         self._chunks.publish(message(self.robot.joints, targets, 1 / self._chooser.rate))
+        self._said, self._acted = self._said + 1, time.monotonic()
 
+    def _look(self, now: float) -> Sight:
+        """What is seen now.
 
-def _seconds(stamp: Any) -> float:
-    return stamp.sec + 1e-9 * stamp.nanosec
+        Raises:
+            SightRefused: If any of it is missing or stale.
+        """
+        if self._joints is None:
+            raise SightRefused("unseen: no joint state yet")
+        at, q, qd = self._joints
+        stamps.age("the joint state", at, now, oldest=self._joint_age)
+        return Sight(q, qd, *self._tracked.look(now), self._views.look(now))
+
+    def _diagnose(self) -> None:
+        if not self._active or self._chooser is None:
+            return
+        acting = time.monotonic() - self._acted < 2 / self._chooser.rate + DIAGNOSTICS
+        values = {
+            "chunks": self._said,
+            "rate": self._chooser.rate,
+            "instruction": parameters.value(self, "instruction"),
+        }
+        out = DiagnosticArray()
+        out.header.stamp = self.get_clock().now().to_msg()
+        out.status = [
+            outgoing.status(
+                topics.named(self.get_namespace(), "palmar_policy"),
+                DiagnosticStatus.OK if acting else DiagnosticStatus.WARN,
+                "" if acting else f"silent: {self.refusals.last}",
+                {**values, **self.refusals.counts},
+                hardware=self.robot.name,
+            )
+        ]
+        self._diagnostics.publish(out)
 
 
 def message(joints: Sequence[str], targets: Array, period: float) -> JointTrajectory:

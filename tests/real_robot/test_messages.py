@@ -131,7 +131,7 @@ def test_what_was_executed_survives_the_way_to_the_policy():
 
 def test_a_policy_that_listens_gets_it_into_its_memory_and_another_does_not_notice():
     pytest.importorskip("rclpy", reason="ROS is not installed")
-    from palmar.real_robot.nodes.policy import told
+    from palmar.real_robot.nodes.chooser import told
 
     class Sampler:
         def executed(self, carry, sent):
@@ -139,32 +139,3 @@ def test_a_policy_that_listens_gets_it_into_its_memory_and_another_does_not_noti
 
     assert told(Sampler(), [1], "sent") == [1, "sent"]
     assert told(object(), [1], "sent") == [1]
-
-
-def test_the_policy_node_hands_over_what_was_sent_while_an_episode_runs():
-    pytest.importorskip("rclpy", reason="ROS is not installed")
-    from builtin_interfaces.msg import Time
-
-    from palmar.real_robot.nodes import executed
-    from palmar.real_robot.nodes.policy import PolicyNode
-
-    heard, errors = [], []
-    node = Some(
-        _active=True,
-        _started=False,
-        _chooser=Some(executed=heard.append),
-        robot=Some(joints=JOINTS),
-        get_clock=lambda: Some(now=lambda: Some(nanoseconds=102 * 10**9)),
-        get_logger=lambda: Some(error=lambda text, **_: errors.append(text)),
-    )
-    sent = executed.Executed(np.array([7.0, 7.01]), np.ones((2, 2)), np.zeros((2, 2)))
-    message = executed.message(JOINTS, sent, Time(sec=100))
-    PolicyNode._on_executed(node, message)
-    assert not heard  # no episode, no memory to tell
-    node._started = True
-    PolicyNode._on_executed(node, message)
-    np.testing.assert_array_equal(heard[0].q, sent.q)
-    assert heard[0].t[1] - heard[0].t[0] == pytest.approx(0.01)
-    message.joint_names = ["a", "elbow"]
-    PolicyNode._on_executed(node, message)
-    assert len(heard) == 1 and "elbow" in errors[0]
