@@ -63,22 +63,18 @@ class DeviceConfig:
     """Path of the wire's shared file."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the driver's own configuration: address, port, ..."""
-    rate: float = 1000.0
-    """Cycles of the device process per second [Hz]."""
-    watchdog: float = 0.02
-    """Time without a new command after which the device stops by itself [s]."""
+    silence: float = 0.02
+    """Time without a new command after which the device process rests the hardware [s]."""
     fresh: float = 0.02
     """Age from which its state counts as none [s]."""
 
     def __post_init__(self) -> None:
         if self.name not in PARTS or not self.joints:
             raise ConfigError(f"a device is one of {list(PARTS)} and has joints, got {self.name!r}, {self.joints}")
-        if not (10.0 <= self.rate <= 1000.0 and 2.0 / self.rate <= self.watchdog <= 1.0):
+        if not (0.002 <= self.silence <= 1.0 and 0.002 <= self.fresh <= 0.1):
             raise ConfigError(
-                f"{self.name}: need 10 <= rate <= 1000 and 2 / rate <= watchdog <= 1, got {self.rate}, {self.watchdog}"
+                f"{self.name}: need 0.002 <= silence <= 1 and 0.002 <= fresh <= 0.1, got {self.silence}, {self.fresh}"
             )
-        if not 2.0 / self.rate <= self.fresh <= 0.1:
-            raise ConfigError(f"{self.name}: need 2 / rate <= fresh <= 0.1, got {self.fresh}")
 
 
 @dataclass(frozen=True)

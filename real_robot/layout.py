@@ -19,8 +19,6 @@ STATES = tuple(State)
 TICK_RING = 32768
 PHYSICS_RING = 32768
 """Records, about 8 s at 1 kHz."""
-COMMAND_RING = 64
-"""Commands that a device may be behind."""
 
 
 def control_layout(d: Description) -> Layout:
@@ -85,12 +83,9 @@ def control_layout(d: Description) -> Layout:
 
 
 def wire_layout(d: Description) -> Layout:
-    """A device's file, owned by its process: the newest command in, the newest state out, every command in order."""
+    """A device's file, owned by its process: the newest command in, the newest state out."""
     command, state = _wire(len(d.joints))
-    return Layout(
-        blocks={"command": np.dtype(command), "state": np.dtype(state)},
-        rings={"commands": (np.dtype(command), COMMAND_RING)},
-    )
+    return Layout(blocks={"command": np.dtype(command), "state": np.dtype(state)}, rings={})
 
 
 def _wire(n: int) -> tuple[list[tuple], list[tuple]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -34,8 +34,8 @@ class Assembled:
 
     @property
     def fault(self) -> str:
-        """Name of the first fault there is, '' for none."""
-        return next((part.fault for part in self.parts if part.fault), "")
+        """Names of the parts' faults, '' for none."""
+        return ",".join(part.fault for part in self.parts if part.fault)
 
     def read(self) -> RobotState:
         """The parts' newest states as one.
@@ -48,37 +48,41 @@ class Assembled:
         return RobotState(min(s.t for s in states), states[0].seq, q, qd, tau)
 
     def write(self, command: Command) -> None:
-        """Send each part its joints; nothing is sent to any if the command is refused or a part is in a fault.
+        """Send each part its joints.  A part in a fault rests already; the others get theirs all the same, for an
+        arm comes to rest along the filter's stop better than by its own.
 
         Raises:
-            CommandRefused: See ``Robot.write``.
+            CommandRefused: See ``Robot.write``; nothing was sent to any part then.
             DriverError: If a part is in a fault or does not follow.
         """
         q, stiffness, damping = checked(command, self.joints)
+        shares = []
+        for cut in self._slices:
+            gains = (None, None) if stiffness is None or damping is None else (stiffness[cut], damping[cut])
+            shares.append(Command(q[cut], command.seq, command.stamp, *gains))
+        well = [k for k, part in enumerate(self.parts) if not part.fault]
+        self._each(well, lambda k: self.parts[k].write(shares[k]))
         if self.fault:
             raise DriverError(self.fault)
-        for part, cut in zip(self.parts, self._slices, strict=True):
-            gains = (None, None) if stiffness is None or damping is None else (stiffness[cut], damping[cut])
-            part.write(Command(q[cut], command.seq, command.stamp, *gains))
 
     def stop(self, reason: str) -> None:
         """Every part rests by its own means, also if another one cannot."""
-        self._each(lambda part: part.stop(reason))
+        self._each(range(len(self.parts)), lambda k: self.parts[k].stop(reason))
 
     def recover(self) -> None:
-        """Recover every part: one that has no fault comes to no harm."""
-        self._each(lambda part: part.recover())
+        """Recover the parts in a fault; the others stay as they are."""
+        self._each([k for k, part in enumerate(self.parts) if part.fault], lambda k: self.parts[k].recover())
 
     def close(self) -> None:
         """Let go of every part."""
-        self._each(lambda part: part.close())
+        self._each(range(len(self.parts)), lambda k: self.parts[k].close())
 
-    def _each(self, act: Callable[[Robot], None]) -> None:
-        """Do it to all, then raise the first error there was."""
+    def _each(self, indices: Iterable[int], act: Callable[[int], None]) -> None:
+        """Do it to all of them, then raise the first error there was."""
         errors = []
-        for part in self.parts:
+        for k in indices:
             try:
-                act(part)
+                act(k)
             except PalmarError as error:
                 errors.append(error)
         if errors:

@@ -53,7 +53,6 @@ class WireRobot:
         if self._map.description.joints != self.joints:
             raise shared.SharedMemoryError(f"{path} has other joints: {self._map.description.joints}")
         self._state, self._command = self._map.blocks["state"], self._map.blocks["command"]
-        self._ring = self._map.rings.get("commands")
         old = self._command.read()
         self._recover = int(old["recover"]) if old is not None else 0
         self._seq = int(old["seq"]) if old is not None else 0
@@ -125,7 +124,4 @@ class WireRobot:
         self._seq += 1
         r = self._command.record
         r["seq"], r["stamp"], r["q"], r["active"], r["recover"] = self._seq, stamp, q, active, self._recover
-        if self._ring is not None and active:
-            self._ring.record[()] = r
-            self._ring.push()
         self._command.write()
