@@ -59,6 +59,8 @@ class Allegro:
         self._low, self._high = np.array([LIMITS[j] for j in JOINTS]).T
         self._loop: Loop | None = None
         self._reported = ""
+        self.goals = 0
+        """Commands handed to the loop so far."""
         self._open()
 
     @property
@@ -102,6 +104,7 @@ class Allegro:
         ours.append(np.full(16, c.damping) if damping is None else damping)
         goal, k, d = (self._theirs(x) for x in ours)
         loop.follow(np.clip(goal, self._low, self._high), k, d)
+        self.goals += 1
 
     def stop(self, reason: str) -> None:
         """Hold: joints that press keep their goal, the others stop where they are.  The loop goes on."""

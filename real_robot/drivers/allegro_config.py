@@ -53,7 +53,7 @@ class AllegroConfig:
     """Torque words per N m.  The vendor's number; whether its unit is N m is stated nowhere."""
     clamp: float = 240.0
     """Largest torque word, as in the vendor's driver."""
-    cutoff: float = 30.0
+    cutoff: float = 10.0
     """Of the low-pass on the velocity [Hz], which is a difference of counts."""
     stale: float = 0.03
     """Age of a reading after which it counts as none, and the silent finger is a fault [s]."""

@@ -27,12 +27,14 @@ GEARED = (1, 5, 9)
 """Joints of a B hand whose motors have a gear: half the torque word."""
 HEAT_MS = 500
 """Between two reports of temperature."""
-REST = 0.3
-"""A joint slower than this is at rest [rad/s]; a single count in 3 ms, filtered at 30 Hz, looks like 0.22."""
+REST = 0.15
+"""A joint slower than this is at rest [rad/s]; a single count in 3 ms, filtered at 10 Hz, looks like 0.09."""
 PRESSES = 0.02
 """A joint at rest with more torque than this towards its goal presses on something [N m]."""
 MEAN = 0.1
 """Time constant of the mean torque, which is what a standing joint needs [s]."""
+LOST = 8
+"""Frames in a row that the adapter did not take after which the bus counts as lost."""
 ASK_EVERY = 0.5
 """Between two questions whether the motor stage is on [s]."""
 
@@ -68,7 +70,7 @@ class Loop:
         zero = np.zeros(16)
         self._seen, self._fault = Seen(-math.inf, 0, zero, zero, zero), ""
         self._raw, self._fresh = zero.copy(), [False] * 4
-        self._mean = zero
+        self._mean, self._failures = zero, 0
         self._goal, self._gains = zero, (np.full(16, config.stiffness), np.full(16, config.damping))
         self._engaged, self._followed, self._asked, self._settled = False, -math.inf, 0.0, False
         self._lock, self._sending, self._running = threading.RLock(), threading.Lock(), True
@@ -158,7 +160,7 @@ class Loop:
             try:
                 frame = self._bus.recv(self.config.period)
             except (can.CanError, OSError) as error:
-                self._accuse(f"bus_lost: {error}")
+                self._fail(error)
                 time.sleep(self.config.period)
                 continue
             except (ValueError, IndexError):
@@ -234,6 +236,14 @@ class Loop:
         frame = can.Message(arbitration_id=ident, data=data, is_extended_id=False, is_remote_frame=remote)
         try:
             with self._sending:
-                self._bus.send(frame, timeout=0.02)
+                self._bus.send(frame, timeout=0.1)
         except (can.CanError, OSError, ValueError) as error:
+            self._fail(error)
+        else:
+            self._failures = 0
+
+    def _fail(self, error: Exception) -> None:
+        """One frame that the adapter did not take may be chance; a row of them is a lost bus."""
+        self._failures += 1
+        if self._failures >= LOST:
             self._accuse(f"bus_lost: {error}")
