@@ -21,6 +21,7 @@ VERBS = {
     "eval": "measure a policy over unseen episodes: success, forces, every cost",
     "deploy": "run a policy on the robot or its twin, behind the 1 kHz filter",
     "monitor": "watch the control process of this machine, stop it, reset it",
+    "rehearse": "let everything go wrong that may in a session, on the twin or the drivers' fakes",
     "replay": "simulate a recorded run again and say where it first departs",
     "filter": "say why the filter changed a command, or what it would do to recorded runs",
     "inspect": "turn recorded runs into one HTML page, or open them in Rerun",
