@@ -65,7 +65,7 @@ class VectorEnv:
         self.engine = MujocoEngine(
             model, robot, objects=task.objects, nworld=num_envs, nthread=nthread,
             clearance=clearance if constraints is not None else None,
-            regions=regions_routine(robot, model, constraints) if constraints is not None else None,
+            regions=regions_routine(robot, constraints) if constraints is not None else None,
             supply=frozenset(c.margin for c in constraints.constraints) if constraints is not None else frozenset(),
         )  # fmt: skip
         self.io = task.io(robot, num_envs, nthread=nthread)
@@ -345,5 +345,5 @@ def make_env(
         dump=dump,
         reality=reality,
         adversary=adversary,
-        clearance=clearance_routine(robot, model) if constraints is not None else None,
+        clearance=clearance_routine(robot) if constraints is not None else None,
     )

@@ -6,17 +6,20 @@ and collides with nothing: touching it is a distance of zero, never a force.  Wo
 
 from __future__ import annotations
 
+import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import mujoco
 import numpy as np
 from numba import njit
 
-from palmar.safety.geometry import Kinematics
-from palmar.safety.obstacles import from_segment, nothing, with_people
+from palmar.safety.geometry import Kinematics, segment_segment
+from palmar.safety.obstacles import TOUCHING, nothing, with_people
 from palmar.safety.robot import RobotModel
 from palmar.safety.sight import NEAREST_PERSON, TOWARDS_PERSON, answer_of, measure_space, sight_of
 from palmar.safety.types import ConfigError, People
+from palmar.sim.poses import THREADS, angles, chain_of, outline, place, shared
 
 Array = np.ndarray
 
@@ -79,35 +82,34 @@ class Near:
     """
 
     def __init__(self, robot: RobotModel, model: mujoco.MjModel):
-        columns = [model.geom(g).name for g in range(model.ngeom)]
         self.kinematics = Kinematics.from_model(robot)
-        plain = self.kinematics.plain and all(g in columns for g in self.kinematics.geoms)
-        self._geometry = self.kinematics.batch(columns) if plain else None
+        self._chain = chain_of(self.kinematics) if self.kinematics.plain else None
+        self._pool = ThreadPoolExecutor(THREADS)
         capsules = geoms(model)
         self._mocap = model.body_mocapid[model.geom_bodyid[capsules]]
         self._half, self._radius = model.geom_size[capsules, 1].copy(), model.geom_size[capsules, 0].copy()
 
-    def over(self, q: Array, qd: Array, xpos: Array, xmat: Array, mocap: Array, dt: float) -> tuple[Array, Array]:
+    def over(self, q: Array, qd: Array, mocap: Array, dt: float) -> tuple[Array, Array]:
         """Distance to the nearest person [m] and approach speed [m/s] after each of S steps, (S, B) each.
 
-        Poses give the speeds as differences of two of them: a mean over one step.  A robot whose geoms are not
-        capsules is looked at through its joints instead, sample by sample.
+        Speeds are differences of two poses: a mean over one step.  A robot whose geoms are not capsules is looked at
+        through positions and velocities instead, sample by sample.
 
         Args:
-            q: Joint positions after each step [rad], (S, B, n).
-            qd: Their velocities [rad/s], (S, B, n).
-            xpos: Geom positions before the first step and after each, (B, S + 1, g * 3) [m].
-            xmat: Rotations likewise, (B, S + 1, g * 9).
+            q: Joint positions before the first step and after each [rad], (S + 1, B, n).
+            qd: Velocities after each [rad/s], (S, B, n).
             mocap: Poses of scripted bodies after each step, (S, B, c, 7).
             dt: Physics step [s].
         """
-        if self._geometry is None:
-            return self.at(q, qd, mocap)
-        g, moving, ends = self._geometry, self._geometry.moving, self.ends(mocap)
-        x = np.ascontiguousarray(xpos.reshape(*xpos.shape[:2], -1, 3)[:, :, moving])
-        z = xmat.reshape(*xmat.shape[:2], -1, 9)[:, :, moving][..., 2::3] * g.half[moving][:, None]
+        if self._chain is None:
+            return self.at(q[1:], qd, mocap)
+        chain, ends, moving = self._chain, self.ends(mocap), self.kinematics.tree.moving[::-1].copy()
         clear, towards = np.empty(ends.shape[:2]), np.empty(ends.shape[:2])
-        _near(x, np.ascontiguousarray(z), g.radius[moving], ends, self._radius, dt, clear, towards)
+
+        def work(first: int, last: int) -> None:
+            _near(chain, moving, q, ends, self._radius, dt, first, last, clear, towards)
+
+        shared(self._pool, q.shape[1], work)
         return clear, towards
 
     def at(self, q: Array, qd: Array, mocap: Array) -> tuple[Array, Array]:
@@ -129,36 +131,45 @@ class Near:
         return np.stack([p - reach, p + reach], -2)
 
 
-@njit(cache=True, nogil=True)
-def _near(x, z, radius, ends, person_radius, dt, clear, towards):
-    for s in range(len(ends)):
-        for w in range(ends.shape[1]):
+@njit(cache=True, nogil=True, error_model="numpy")
+def _near(chain, geoms, q, ends, person_radius, dt, first, last, clear, towards):
+    """``Near.over`` of worlds ``first`` to ``last``; of the ``geoms`` the fast ones come first, or it takes longer."""
+    n, g, h = len(chain.parent), len(chain.link), ends.shape[2]
+    r, p, links, cos, sin = np.empty((n, 3, 3)), np.empty((n, 3)), np.arange(n), np.empty(n), np.empty(n)
+    centre, half, old, old_half = np.empty((g, 3)), np.empty((g, 3)), np.empty((g, 3)), np.empty((g, 3))
+    for w in range(first, last):
+        for s in range(len(q)):
+            old[:], old_half[:] = centre, half
+            angles(chain, q[s, w], cos, sin)
+            place(chain, links, n, cos, sin, r, p)
+            outline(chain, geoms, len(geoms), r, p, centre, half)
+            if s == 0:
+                continue
             best, fast = np.inf, 0.0
-            for h in range(ends.shape[2]):
-                e, f = ends[s, w, h, 0], ends[s, w, h, 1]
-                l0, l1, l2 = 0.5 * (f[0] - e[0]), 0.5 * (f[1] - e[1]), 0.5 * (f[2] - e[2])
-                length = np.sqrt(l0 * l0 + l1 * l1 + l2 * l2)
-                k = 1.0 / length if length > 0.0 else 1.0
-                body = (
-                    e[0] + l0, e[1] + l1, e[2] + l2, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, k * l0, k * l1, k * l2,
-                    0.0, 0.0, length, person_radius[h],
-                )  # fmt: skip
-                for g in range(x.shape[2]):
-                    p, a = x[w, s + 1, g], z[w, s + 1, g]
-                    d, at, n = from_segment(
-                        (p[0] - a[0], p[1] - a[1], p[2] - a[2]), (p[0] + a[0], p[1] + a[1], p[2] + a[2]), body
-                    )
-                    best = min(best, d - radius[g])
-                    r = 2.0 * at - 1.0
-                    p0, a0 = x[w, s, g], z[w, s, g]
-                    u = (p[0] - p0[0] + r * (a[0] - a0[0])) / dt
-                    v = (p[1] - p0[1] + r * (a[1] - a0[1])) / dt
-                    t = (p[2] - p0[2] + r * (a[2] - a0[2])) / dt
-                    if n[0] == 0.0 and n[1] == 0.0 and n[2] == 0.0:
-                        fast = max(fast, np.sqrt(u * u + v * v + t * t))
+            for m in range(len(geoms)):
+                k = geoms[m]
+                a0, a1, a2 = half[k, 0], half[k, 1], half[k, 2]
+                v0, v1, v2 = centre[k, 0] - old[k, 0], centre[k, 1] - old[k, 1], centre[k, 2] - old[k, 2]
+                u0, u1, u2 = a0 - old_half[k, 0], a1 - old_half[k, 1], a2 - old_half[k, 2]
+                most = math.sqrt(v0 * v0 + v1 * v1 + v2 * v2) + math.sqrt(u0 * u0 + u1 * u1 + u2 * u2)
+                long = math.sqrt(a0 * a0 + a1 * a1 + a2 * a2)
+                for i in range(h):
+                    e, f = ends[s - 1, w, i, 0], ends[s - 1, w, i, 1]
+                    l0, l1, l2 = 0.5 * (f[0] - e[0]), 0.5 * (f[1] - e[1]), 0.5 * (f[2] - e[2])
+                    x, y, z = centre[k, 0] - e[0] - l0, centre[k, 1] - e[1] - l1, centre[k, 2] - e[2] - l2
+                    away = math.sqrt(x * x + y * y + z * z) - long - math.sqrt(l0 * l0 + l1 * l1 + l2 * l2)
+                    if most <= fast * dt and away - person_radius[i] - chain.radius[k] >= best:
+                        continue
+                    square, a, b = segment_segment(x, y, z, a0, a1, a2, l0, l1, l2)
+                    d = math.sqrt(square)
+                    best = min(best, d - person_radius[i] - chain.radius[k])
+                    c0, c1, c2 = v0 + a * u0, v1 + a * u1, v2 + a * u2
+                    if d > TOUCHING:
+                        x, y, z = x + a * a0 - b * l0, y + a * a1 - b * l1, z + a * a2 - b * l2
+                        fast = max(fast, -(x * c0 + y * c1 + z * c2) / (d * dt))
                     else:
-                        fast = max(fast, -(n[0] * u + n[1] * v + n[2] * t))
-            clear[s, w], towards[s, w] = max(0.0, best), fast
+                        fast = max(fast, math.sqrt(c0 * c0 + c1 * c1 + c2 * c2) / dt)
+            clear[s - 1, w], towards[s - 1, w] = max(0.0, best), fast
 
 
 def by_joints(kinematics: Kinematics, people: People | None, q: Array, qd: Array) -> tuple[float, float]:

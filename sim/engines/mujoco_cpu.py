@@ -1,8 +1,8 @@
 """Engine ``mujoco``: B scenes on MuJoCo's own threads; the only file that names ``mujoco.batch``.
 
-Sampling: ``advance`` records every physics step.  MuJoCo's derived fields (geom poses) after a step belong to
-the state *before* it, so they are shifted by one and the last is computed by one more kinematics pass; forces
-and torques of a sample are those that acted during the step that led to it.
+Sampling: ``advance`` records every physics step.  MuJoCo's derived fields (geom poses) after a step belong to the state
+*before* it, so distances are computed from the joint positions after the step instead; forces and torques of a sample
+are those that acted during the step that led to it.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from palmar.safety.types import CONTACT_PAIRS, ConfigError, Measurement
 from palmar.sim import people
 
 Array = np.ndarray
-POSES, FORCES = ("xpos", "geom_xpos", "geom_xmat"), ("sensordata", "actuator_force")
-"""Fields of MjData that belong to the state before a step, and those that belong to the step."""
+FORCES = ("sensordata", "actuator_force")
+"""Fields of MjData that belong to the step that led to a state."""
 TORQUE_RATE, PEOPLE = "joint_torque_rate", "speed_separation"
 """Margins whose fields the engine fills on demand.  Without people nobody is near and nothing comes nearer."""
 WRENCH = ("wrench_force", "wrench_torque")
 """Sensors of ``Measurement.wrench``; those of ``object_contact`` are called ``touch_<object>``.  Both are optional."""
-Clearance = Callable[[Array, Array, Array], tuple[Array, Array]]
-"""Joint positions (*B, n), geom positions (*B, g, 3) and matrices (*B, g, 9) to self and table clearance [m], (*B,)."""
-Regions = Callable[[Array, Array, Array], Array]
-"""The same to the distance to each keep-out region [m], (*B, R)."""
+Clearance = Callable[[Array], tuple[Array, Array, Array]]
+"""Joint positions (S, B, n), samples of an interval, to self and table clearance (S, B) and palm (S, B, 3) [m]."""
+Regions = Callable[[Array], Array]
+"""The same to the distance to each keep-out region [m], (S, B, R)."""
 
 FATAL = (
     mujoco.mjtWarning.mjWARN_BADQPOS.value,
@@ -38,7 +38,7 @@ FATAL = (
 """Warnings after which a state means nothing."""
 
 Geometry = tuple[Array, Array, Array, Array | None]
-"""Self clearance, table clearance, palm position, distances to regions: (*B,), (*B,), (*B, 3), (*B, R) [m]."""
+"""Self clearance, table clearance, palm position, distances to regions: (S, B), (S, B), (S, B, 3), (S, B, R) [m]."""
 
 
 class MujocoEngine:
@@ -70,11 +70,10 @@ class MujocoEngine:
         self.model, self.robot, self.nworld, self.dt = model, robot, nworld, float(model.opt.timestep)
         self.batch = Batch(model, nsim=nworld, nthread=nthread)
         self._clearance, self._regions, self._supply = clearance, regions, supply
-        self._qadr = np.array([model.joint(j).qposadr[0] for j in robot.joints])
-        self._vadr = np.array([model.joint(j).dofadr[0] for j in robot.joints])
-        self._act = np.array([model.actuator(j).id for j in robot.joints])
+        self._qadr = _places([int(model.joint(j).qposadr[0]) for j in robot.joints])
+        self._vadr = _places([int(model.joint(j).dofadr[0]) for j in robot.joints])
+        self._act = _places([int(model.actuator(j).id) for j in robot.joints])
         self._obj = np.array([model.joint(f"{o}_free").qposadr[0] for o in objects], dtype=int)
-        self._palm = model.body(robot.palm_body).id
         self._force = np.array([model.sensor(f"force_{p}").adr[0] for p in CONTACT_PAIRS])
         sensors = {model.sensor(k).name: int(model.sensor(k).adr[0]) for k in range(model.nsensor)}
         self._touch = np.array([sensors.get(f"touch_{o}", -1) for o in objects], dtype=int)
@@ -82,8 +81,9 @@ class MujocoEngine:
         watched = PEOPLE in supply and clearance is not None and len(people.geoms(model)) > 0
         self._people = people.Near(robot, model) if watched else None
         self.qpos, self.qvel = self.batch.bind("qpos"), self.batch.bind("qvel")
-        for name in (*POSES, *FORCES):
+        for name in FORCES:
             self.batch.bind(name)
+        self._recorded: dict[Any, Array] = {}
         self.before = self.batch.state.copy()
         """State rows (mjSTATE_INTEGRATION) at the start of the newest interval, (B, nstate)."""
         n = robot.n
@@ -102,7 +102,7 @@ class MujocoEngine:
         if mocap is not None:
             self.batch.mocap_pos[ids], self.batch.mocap_quat[ids] = mocap[..., :3], mocap[..., 3:]
         q = qpos[:, self._qadr]
-        self.batch.ctrl[np.ix_(ids, self._act)] = q
+        self.batch.ctrl[ids[:, None], np.arange(self.model.nu)[self._act]] = q
         self._sent[0][ids] = q
         for derivative in self._sent[1:]:
             derivative[ids] = 0.0
@@ -157,12 +157,12 @@ class MujocoEngine:
     @property
     def q(self) -> Array:
         """Joint positions now [rad], (B, n)."""
-        return self.qpos[:, self._qadr]
+        return self.qpos[:, self._qadr].copy()
 
     @property
     def qd(self) -> Array:
         """Joint velocities now [rad/s], (B, n)."""
-        return self.qvel[:, self._vadr]
+        return self.qvel[:, self._vadr].copy()
 
     def objects(self) -> tuple[Array, Array]:
         """Positions [m] (B, m, 3) and quaternions (B, m, 4) of the objects now."""
@@ -171,20 +171,12 @@ class MujocoEngine:
     def measure(self) -> Measurement:
         """The measurement of the current state, (B, ...)."""
         self.batch.forward()
-        now = {name: self.batch.bind(name) for name in ("qpos", "qvel", *POSES, *FORCES)}
-        geometry = None
-        if self._clearance:
-            own, table = self._clearance(self.q, now["geom_xpos"], now["geom_xmat"])
-            regions = self._regions(self.q, now["geom_xpos"], now["geom_xmat"]) if self._regions else None
-            geometry = own, table, now["xpos"][:, self._palm].copy(), regions
-        near = None
+        now = {name: self.batch.bind(name)[None] for name in ("qpos", "qvel", *FORCES)}
+        q, qd, near = self.q[None], self.qd[None], None
         if self._people is not None:
-            near = self._people.at(
-                self.q, self.qd, np.concatenate([self.batch.mocap_pos, self.batch.mocap_quat], axis=-1)
-            )
-        return self._measurement(
-            self.batch.time.copy(), now, self._sent, geometry, np.zeros((self.nworld, self.robot.n)), near
-        )
+            near = self._people.at(q, qd, np.concatenate([self.batch.mocap_pos, self.batch.mocap_quat], axis=-1)[None])
+        sent, rate = [x[None] for x in self._sent], np.zeros((1, self.nworld, self.robot.n))
+        return self._measurement(self.batch.time[None].copy(), now, sent, self._geometry(q), rate, near).at(0)
 
     def advance(
         self,
@@ -209,46 +201,31 @@ class MujocoEngine:
             ctrl = np.concatenate([ctrl, *flat], axis=-1)
             spec |= mujoco.mjtState.mjSTATE_MOCAP_POS.value | mujoco.mjtState.mjSTATE_MOCAP_QUAT.value
         self.before[:] = self.batch.state
-        start = self.batch.time.copy()
-        record = ("qpos", "qvel", *FORCES, *(POSES if self._clearance else ()))
-        out = self.batch.rollout(steps, control=ctrl, control_spec=spec, record=record)
+        start, q = self.batch.time.copy(), self.q
+        record = ("qpos", "qvel", *FORCES)
+        if self._recorded and self._recorded["qpos"].shape[1] != steps:
+            self._recorded = {}
+        out = self.batch.rollout(steps, control=ctrl, control_spec=spec, record=record, out=self._recorded)
+        self._recorded = out  # written again by the next call: what leaves this class are copies
         self._sent = [u[-1], ud[-1], udd[-1], uddd[-1]]
-        of = {k: np.swapaxes(out[k], 0, 1) for k in ("qpos", "qvel", *FORCES)}
+        of = {k: np.swapaxes(out[k], 0, 1) for k in record}
         t = start + self.dt * np.arange(1, steps + 1)[:, None]
-        tau = of["actuator_force"][..., self._act]
-        rate = np.diff(tau, axis=0, prepend=self._tau[None]) / self.dt if TORQUE_RATE in self._supply else None
-        self._tau = tau[-1].copy()
-        geometry = self._interval_geometry(out) if self._clearance else None
-        near = self._near_people(of, out, mocap) if self._people is not None and mocap is not None else None
-        return self._measurement(t, of, (u, ud, udd, uddd), geometry, rate, near)
+        rate = None
+        if TORQUE_RATE in self._supply:
+            rate = np.diff(of["actuator_force"][..., self._act], axis=0, prepend=self._tau[None]) / self.dt
+        self._tau = out["actuator_force"][:, -1, self._act].copy()
+        after = np.array(of["qpos"][..., self._qadr], order="C")
+        near = None
+        if self._people is not None and mocap is not None:
+            qd = of["qvel"][..., self._vadr]
+            near = self._people.over(np.concatenate([q[None], after]), qd, mocap, self.dt)
+        return self._measurement(t, of, (u, ud, udd, uddd), self._geometry(after), rate, near)
 
-    def _near_people(self, of: Mapping[str, Array], out: Mapping[Any, Array], mocap: Array) -> tuple[Array, Array]:
-        """Distance and approach of people after each step; the kinematics pass of ``_interval_geometry`` was made."""
-        assert self._people is not None
-        xpos, xmat = (
-            np.concatenate(
-                [out[k].reshape(*out[k].shape[:3], -1), now.reshape(self.nworld, 1, self.model.ngeom, -1)], 1
-            )
-            for k, now in (("geom_xpos", self.batch.geom_xpos), ("geom_xmat", self.batch.geom_xmat))
-        )
-        q, qd = of["qpos"][..., self._qadr], of["qvel"][..., self._vadr]
-        return self._people.over(q, qd, xpos, xmat, mocap, self.dt)
-
-    def _interval_geometry(self, out: Mapping[Any, Array]) -> Geometry:
-        """Clearances and palm after each step: poses recorded by the next one, the last by one more pass."""
-        assert self._clearance is not None
-        q = out["qpos"][..., self._qadr]
-        later = self._clearance(q[:, :-1], out["geom_xpos"][:, 1:], out["geom_xmat"][:, 1:])
-        self.batch.forward(stage=mujoco.mjtStage.mjSTAGE_POS)
-        last = self._clearance(q[:, -1], self.batch.geom_xpos, self.batch.geom_xmat)
-        own, table = (np.concatenate([a.T, b[None]]) for a, b in zip(later, last, strict=True))
-        palm = np.concatenate([out["xpos"][:, 1:, self._palm].swapaxes(0, 1), self.batch.xpos[None, :, self._palm]])
-        regions = None
-        if self._regions:
-            before = self._regions(q[:, :-1], out["geom_xpos"][:, 1:], out["geom_xmat"][:, 1:])
-            after = self._regions(q[:, -1], self.batch.geom_xpos, self.batch.geom_xmat)
-            regions = np.concatenate([before.swapaxes(0, 1), after[None]])
-        return own, table, palm, regions
+    def _geometry(self, q: Array) -> Geometry | None:
+        """Clearances and palm at joint positions (S, B, n); None with costs off."""
+        if self._clearance is None:
+            return None
+        return *self._clearance(q), None if self._regions is None else self._regions(q)
 
     def _object_poses(self, qpos: Array) -> tuple[Array, Array]:
         i = self._obj[:, None]
@@ -274,9 +251,9 @@ class MujocoEngine:
         touch = np.linalg.norm(sensed[..., self._touch[:, None] + np.arange(3)], axis=-1)
         return Measurement(
             t=t,
-            q=of["qpos"][..., self._qadr],
-            qd=of["qvel"][..., self._vadr],
-            tau=of["actuator_force"][..., self._act],
+            q=np.array(of["qpos"][..., self._qadr], order="C"),
+            qd=np.array(of["qvel"][..., self._vadr], order="C"),
+            tau=np.array(of["actuator_force"][..., self._act], order="C"),
             u=sent[0],
             ud=sent[1],
             udd=sent[2],
@@ -294,3 +271,9 @@ class MujocoEngine:
             object_contact=touch if len(self._touch) and self._touch.min() >= 0 else None,
             wrench=sensed[..., (self._wrench[:, None] + np.arange(3)).ravel()] if self._wrench.min() >= 0 else None,
         )
+
+
+def _places(adr: list[int]) -> Any:
+    """Addresses as a slice where they follow one another, which is faster to read, else as they are."""
+    in_a_row = adr == list(range(adr[0], adr[0] + len(adr)))
+    return slice(adr[0], adr[0] + len(adr)) if in_a_row else np.array(adr)

@@ -9,6 +9,7 @@ import pytest
 from palmar.safety.types import ConfigError
 from palmar.sim.env import make_env
 from palmar.sim.tasks.lift import LiftConfig, LiftTask
+from palmar.sim.tasks.reach import ReachConfig, ReachTask
 
 B = 3
 
@@ -127,3 +128,21 @@ def test_a_world_that_breaks_is_restarted_counted_and_dumped_and_the_others_do_n
         assert dumped["worlds"].tolist() == [1] and not np.isfinite(dumped["state"]).all()
     after = env.step(np.zeros((B, env.action_dim)))
     assert env.broken == 1 and np.isfinite(after.obs).all()
+
+
+@pytest.mark.parametrize("task", [LiftTask(LiftConfig()), ReachTask(ReachConfig())], ids=["lift", "reach"])
+def test_a_measurement_keeps_its_values_while_the_simulation_goes_on(robot, constraints, task):
+    """The engine records into the same memory at every step; what it hands out must not lie there."""
+    env = make_env(task, robot, constraints, num_envs=1, seed=0)
+    seen, advance = [], env.engine.advance
+    env.engine.advance = lambda *u, **how: seen.append(advance(*u, **how)) or seen[-1]
+    env.step(np.ones((1, env.action_dim)))
+    q, told = env.engine.q, (seen[0], env.engine.measure())
+    kept = [{k: v.copy() for k in m.__dataclass_fields__ if (v := getattr(m, k)) is not None} for m in told]
+    before = q.copy()
+    for _ in range(3):
+        env.step(-np.ones((1, env.action_dim)))
+    assert not np.array_equal(env.engine.q, before) and np.array_equal(q, before)
+    for m, then in zip(told, kept, strict=True):
+        for name, value in then.items():
+            assert np.array_equal(getattr(m, name), value), name

@@ -11,12 +11,10 @@ from gymnasium.vector import AutoresetMode
 from palmar.safety.constraints import ConstraintSet
 from palmar.safety.geometry import FAR
 from palmar.safety.types import CommandRefused
-from palmar.sim import scene
-from palmar.sim.clearance import clearance_routine
 from palmar.sim.env import make_env
 from palmar.sim.gym import BatchEnv, SingleEnv
 from palmar.sim.interface import View
-from palmar.sim.tasks.lift import BLOCKS, LiftConfig, LiftTask
+from palmar.sim.tasks.lift import LiftConfig, LiftTask
 from palmar.sim.tasks.lift_oracle import DoNothing, LiftOracle
 from palmar.sim.tasks.reach import ReachConfig, ReachTask
 
@@ -174,21 +172,6 @@ def test_friction_and_mass_differ_between_worlds_and_only_they(robot, constraint
     assert len(np.unique(mass[:, block])) == 6 and np.all(mass[:, palm] == model.body_mass[palm])
     low, high = LiftConfig().mass
     assert mass[:, block].min() >= low and mass[:, block].max() <= high
-
-
-def test_reference_geometry_gives_the_same_clearances_from_joints(robot):
-    model, _ = scene.compose(BLOCKS)
-    fast, data = clearance_routine(robot, model), mujoco.MjData(model)
-    bare = mujoco.MjModel.from_xml_string("<mujoco><worldbody/></mujoco>")
-    slow = clearance_routine(robot, bare)
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        q = robot.home + rng.uniform(-0.3, 0.3, robot.n)
-        for j, x in zip(robot.joints, q, strict=True):
-            data.qpos[model.joint(j).qposadr[0]] = x
-        mujoco.mj_kinematics(model, data)
-        a = fast(q, data.geom_xpos, data.geom_xmat.reshape(-1, 9))
-        np.testing.assert_allclose(np.ravel(a), np.ravel(slow(q, None, None)), atol=1e-9)
 
 
 def test_oracle_lifts_and_doing_nothing_does_not(robot, constraints):
