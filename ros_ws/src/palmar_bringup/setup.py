@@ -20,9 +20,4 @@ setup(
     maintainer_email="maintainers@palmar.dev",
     description="Launch files of Palmar",
     license="Apache-2.0",
-    entry_points={
-        "console_scripts": [
-            "prepare = palmar_bringup.prepare:main",
-        ]
-    },
 )

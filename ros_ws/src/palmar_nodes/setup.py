@@ -23,6 +23,10 @@ setup(
             "control = palmar_nodes.entry:control",
             "twin = palmar_nodes.entry:twin",
             "recorder = palmar_nodes.entry:recorder",
+            "device = palmar_nodes.entry:device",
+            "fakes = palmar_nodes.entry:fakes",
+            "replay = palmar_nodes.entry:replay",
+            "ready = palmar_nodes.ready:main",
         ]
     },
 )

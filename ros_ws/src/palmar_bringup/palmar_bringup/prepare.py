@@ -1,71 +1,105 @@
-"""What ``deploy.launch.py`` needs and that is no launch: the run's configuration from the launch arguments."""
+"""From checked launch arguments to a run: its configuration, and the processes without ROS that it needs."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-HARDWARE = ("twin",)
-MODES = ("enforce", "shadow")
-PROCESSES = ("twin", "recorder", "control")
-"""Processes without ROS, in the order of their start."""
+from palmar_bringup import arguments
 
+if TYPE_CHECKING:
+    from palmar.real_robot.config import RunConfig
 
-def truth(text: str) -> bool:
-    """``true`` or ``false`` as a launch argument says it."""
-    if text.lower() not in ("true", "false"):
-        raise ValueError(f"record is {text!r}, accepted ['true', 'false']")
-    return text.lower() == "true"
+Process = tuple[str, tuple[str, ...]]
+"""An executable of palmar_nodes and what it is told besides ``--config``."""
 
 
-def check(arguments: Mapping[str, str]) -> None:
-    """Refuse impossible launch arguments before anything starts.
-
-    Raises:
-        ValueError: With what was given and what is accepted.
-    """
-    for name, accepted in (("hardware", HARDWARE), ("mode", MODES)):
-        if arguments[name] not in accepted:
-            raise ValueError(f"{name} is {arguments[name]!r}, accepted {list(accepted)}")
-    truth(arguments["record"])
+def folder(given: Mapping[str, str]) -> Path:
+    """Where this run is written."""
+    return Path(given["out"] or f"palmar_runs/{time.strftime('%Y%m%d-%H%M%S')}").resolve()
 
 
-def processes(arguments: Mapping[str, str]) -> tuple[str, ...]:
-    """Executables without ROS that these arguments need."""
-    return tuple(p for p in PROCESSES if p != "recorder" or truth(arguments["record"]))
-
-
-def write_run(arguments: Mapping[str, str], out: Path) -> Path:
-    """The run's JSON file for these arguments; the ROS domain is the one of the environment.
+def deployment(given: Mapping[str, str], out: Path) -> tuple[RunConfig, Path]:
+    """The run of ``deploy.launch.py`` and its JSON file, the same that ``palmar deploy`` writes.
 
     Raises:
-        ValueError: If ``check`` or Palmar refuses them.
+        Refused, PalmarError: If the arguments cannot be; nothing has been started then.
     """
-    from dataclasses import replace
+    arguments.check(arguments.DEPLOY, given)
+    return written(
+        {
+            "instruction": given["instruction"],
+            "bundle": given["policy"],
+            "robot": given["robot"],
+            "mode": given["mode"],
+            "record": arguments.yes(given["record"]),
+            **moved(given),
+        },
+        out,
+        given["namespace"],
+    )
 
+
+def replay(given: Mapping[str, str], out: Path) -> tuple[RunConfig, Path]:
+    """The run of ``replay.launch.py target:=robot``: the scene of the rollout, and its motion in place of a policy.
+
+    Raises:
+        Refused, PalmarError: If the arguments cannot be, or the rollout is of another robot.
+    """
+    from palmar.rollouts.playback import load
+    from palmar.rollouts.read import read
+
+    arguments.check(arguments.REPLAY, given)
+    rollout = read(given["rollout"])
+    raw = {
+        "instruction": rollout.header.instruction,
+        "robot": given["robot"],
+        "seed": rollout.header.seed,
+        "record": arguments.yes(given["record"]),
+        **moved(given),
+    }
+    run, path = written(raw, out, given["namespace"])
+    load(rollout, run.robot_model())
+    return run, path
+
+
+def moved(given: Mapping[str, str]) -> dict[str, object]:
+    """What moves, where it is not the default."""
+    return {} if given["hardware"] == "twin" else {"hardware": given["hardware"]}
+
+
+def written(raw: Mapping[str, object], out: Path, namespace: str) -> tuple[RunConfig, Path]:
+    """The run that this deployment asks for, in the environment's ROS domain, and its file."""
     from palmar.real_robot.deploy import DeployConfig, resolve
 
-    check(arguments)
-    config = DeployConfig(
-        out=str(out),
-        instruction=arguments["instruction"],
-        bundle=arguments["policy"],
-        robot=arguments["robot"],
-        mode=arguments["mode"],
-        record=truth(arguments["record"]),
-    )
-    run, _ = resolve(config)
-    domain = int(os.environ.get("ROS_DOMAIN_ID", "0"))
+    run, _ = resolve(DeployConfig(out=str(out), **raw))  # type: ignore[arg-type]
+    run = replace(run, domain=int(os.environ.get("ROS_DOMAIN_ID", "0")), namespace=full(namespace))
     path = out / "run.json"
-    replace(run, domain=domain, die_with_parent=False).write(path)
-    return path
+    run.write(path)
+    return run, path
 
 
-def main() -> int:
-    """Write ``run.json`` to the folder given, with the launch file's defaults; for trying things by hand."""
-    import sys
+def full(namespace: str) -> str:
+    """A namespace with its leading slash, '' for none.
 
-    defaults = {"robot": "fr3_leap", "hardware": "twin", "mode": "enforce", "policy": "", "record": "true"}
-    write_run(defaults | {"instruction": "lift the red block"}, Path(sys.argv[1]))
-    return 0
+    Raises:
+        Refused: If ROS would not take it.
+    """
+    name = namespace.strip("/")
+    parts = name.split("/") if name else []
+    if any(not part.isidentifier() or not part.isascii() for part in parts):
+        raise arguments.Refused(f"namespace is {namespace!r}, accepted letters, digits and _, parts joined by /")
+    return f"/{name}" if name else ""
+
+
+def processes(run: RunConfig, *, record: bool) -> tuple[Process, ...]:
+    """Executables without ROS that a run needs, in the order of their start."""
+    simulated = [("twin", ())] if run.hardware != "real" else []
+    faked = [("fakes", ())] if run.hardware == "fake" else []
+    devices = [("device", ("--name", device.name)) for device in run.devices]
+    recorder = [("recorder", ())] if record else []
+    return (*simulated, *faked, *devices, *recorder, ("control", ()))

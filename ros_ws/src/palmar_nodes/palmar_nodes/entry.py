@@ -29,6 +29,27 @@ def twin() -> int:
     return module.main()
 
 
+def device() -> int:
+    """The driver of an arm or a hand; no ROS in it."""
+    from palmar.real_robot import device as module
+
+    return module.main()
+
+
+def fakes() -> int:
+    """Byte-level fakes of the hardware, for real drivers without a robot; no ROS in it."""
+    from palmar.real_robot.fakes import serve as module
+
+    return module.main()
+
+
+def replay() -> int:
+    """The replay node: a rollout in place of a policy."""
+    from palmar.real_robot.nodes import replay as module
+
+    return module.main()
+
+
 def recorder() -> int:
     """The recorder; no ROS in it."""
     from palmar.real_robot import recorder as module

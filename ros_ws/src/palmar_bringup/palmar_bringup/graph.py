@@ -1,0 +1,176 @@
+"""What the launch files have in common: nodes, processes, and the explicit lifecycle chain between them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+from launch import Action, LaunchContext
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    LogInfo,
+    OpaqueFunction,
+    RegisterEventHandler,
+)
+from launch.event_handlers import OnProcessExit
+from launch.events import matches_action
+from launch.events.process import ProcessExited
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import LifecycleNode, Node
+from launch_ros.event_handlers import OnStateTransition
+from launch_ros.events.lifecycle import ChangeState
+from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.substitutions import FindPackageShare
+from lifecycle_msgs.msg import Transition
+
+from palmar.real_robot.config import RunConfig
+from palmar.sim.robots import load_robot
+from palmar.sim.urdf import urdf
+from palmar_bringup.arguments import Argument, strangers
+from palmar_bringup.prepare import Process
+
+FAILURES = (
+    ("configuring", "unconfigured"),
+    ("configuring", "errorprocessing"),
+    ("activating", "inactive"),
+    ("activating", "errorprocessing"),
+)
+LAST_WORDS = "20"
+"""How long a process may take to end by itself: the recorder writes what is left [s]."""
+
+
+def declared(table: Mapping[str, Argument]) -> list[DeclareLaunchArgument]:
+    """The arguments for ``--show-args``; what they may be is checked by ``given``, in one place for all."""
+    return [
+        DeclareLaunchArgument(
+            name, default_value=a.default, description=f"{a.says} {list(a.accepted)}" if a.accepted else a.says
+        )
+        for name, a in table.items()
+    ]
+
+
+def opaque(function: object) -> OpaqueFunction:
+    """What is made once the arguments are known."""
+    return OpaqueFunction(function=function)
+
+
+def given(context: LaunchContext, table: Mapping[str, Argument], launch_file: str) -> dict[str, str]:
+    """What the arguments are, after refusing misspelt ones."""
+    strangers(table, sys.argv, launch_file)
+    return {name: LaunchConfiguration(name).perform(context) for name in table}
+
+
+def change(node: LifecycleNode, transition: int) -> EmitEvent:
+    """Ask a node for a transition."""
+    return EmitEvent(event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=transition))
+
+
+def when_reached(node: LifecycleNode, start: str, goal: str, then: list[Action]) -> RegisterEventHandler:
+    """Do something once a node came from one state to another."""
+    handler = OnStateTransition(target_lifecycle_node=node, start_state=start, goal_state=goal, entities=then)
+    return RegisterEventHandler(handler)
+
+
+def chain(nodes: Mapping[str, LifecycleNode]) -> list[Action]:
+    """Configure and activate each node after the one before it is active; one that refuses ends everything."""
+    actions: list[Action] = []
+    names = list(nodes)
+    for name, following in zip(names, [*names[1:], ""], strict=True):
+        node = nodes[name]
+        after = [change(nodes[following], Transition.TRANSITION_CONFIGURE)] if following else []
+        actions += [
+            when_reached(node, "configuring", "inactive", [change(node, Transition.TRANSITION_ACTIVATE)]),
+            when_reached(node, "activating", "active", [LogInfo(msg=f"{name} is active"), *after]),
+        ]
+        for start, goal in FAILURES:
+            actions.append(when_reached(node, start, goal, [opaque(refusal(f"{name} failed while {start}"))]))
+    return actions
+
+
+def begin(config: Path, first: LifecycleNode) -> list[Action]:
+    """Configure the first node once the control process gives states."""
+    ready = Node(package="palmar_nodes", executable="ready", arguments=["--config", str(config)])
+
+    def then(event: ProcessExited, context: LaunchContext) -> Action | None:
+        if context.is_shutdown:
+            return None
+        if event.returncode:
+            return opaque(refusal("the control process did not get ready"))
+        return change(first, Transition.TRANSITION_CONFIGURE)
+
+    return [RegisterEventHandler(OnProcessExit(target_action=ready, on_exit=then)), ready]
+
+
+def refusal(why: str) -> Callable[[LaunchContext], None]:
+    """End the launch with exit status 1 and a reason; launch's own Shutdown would end it with 0."""
+
+    def end(context: LaunchContext) -> None:
+        raise RuntimeError(f"{why}; its log above says why")
+
+    return end
+
+
+def plain(processes: Sequence[Process], config: Path) -> list[Node]:
+    """Processes without ROS; the recorder gets time to write what is left."""
+    return [
+        Node(
+            package="palmar_nodes",
+            executable=executable,
+            arguments=["--config", str(config), *extra],
+            sigterm_timeout=LAST_WORDS,
+        )
+        for executable, extra in processes
+    ]
+
+
+def lifecycle(executable: str, run: RunConfig, config: Path, parameters: str, *extra: str) -> LifecycleNode:
+    """One of Palmar's lifecycle nodes, in the run's namespace."""
+    file = parameters or [FindPackageShare("palmar_bringup"), "/config/deploy.yaml"]
+    return LifecycleNode(
+        package="palmar_nodes",
+        executable=executable,
+        name=f"palmar_{executable}",
+        namespace=run.namespace,
+        arguments=["--config", str(config), *extra],
+        parameters=[file],
+    )
+
+
+def state_publisher(robot: str, namespace: str, choice: str) -> list[Action]:
+    """robot_state_publisher with the URDF of the robot's one model; frames carry the namespace.
+
+    Raises:
+        PackageNotFoundError: If it is asked for and not installed.
+    """
+    try:
+        get_package_prefix("robot_state_publisher")
+    except PackageNotFoundError:
+        if choice == "true":
+            raise
+        return [LogInfo(msg="no robot_state_publisher here: /robot_description and /tf are not published")]
+    if choice == "false":
+        return []
+    prefix = f"{namespace.strip('/')}/" if namespace else ""
+    description = ParameterValue(urdf(load_robot(robot)), value_type=str)
+    return [
+        Node(
+            package="robot_state_publisher",
+            executable="robot_state_publisher",
+            namespace=namespace,
+            parameters=[{"robot_description": description, "frame_prefix": prefix}],
+        )
+    ]
+
+
+def required(processes: Sequence[Action]) -> list[RegisterEventHandler]:
+    """End everything once one of these has ended; what ends after that is the end."""
+
+    def then(event: ProcessExited, context: LaunchContext) -> Action | None:
+        if context.is_shutdown:
+            return None
+        return opaque(refusal(f"{event.process_name} ended with status {event.returncode}"))
+
+    return [RegisterEventHandler(OnProcessExit(target_action=p, on_exit=then)) for p in processes]
