@@ -35,7 +35,7 @@ MEAN = 0.1
 """Time constant of the mean torque, which is what a standing joint needs [s]."""
 LOST = 8
 """Frames in a row that the adapter did not take after which the bus counts as lost."""
-ASK_EVERY = 0.5
+ASK_EVERY = 0.1
 """Between two questions whether the motor stage is on [s]."""
 
 
@@ -63,7 +63,6 @@ class Loop:
         self.info: bytes | None = None
         self.heard = np.full(4, -math.inf)
         """When each finger last reported [s, monotonic]."""
-        self._alpha = 1.0 - math.exp(-2.0 * math.pi * config.cutoff * config.period)
         self._words = np.full(16, config.units)
         if config.kind == "B":
             self._words[list(GEARED)] *= 0.5
@@ -194,8 +193,10 @@ class Loop:
         """A complete report: torques for it, and the new state."""
         with self._lock:
             q, old, t = self._raw.copy(), self._seen, float(self.heard.min())
-            passed = t - old.t
-            qd = old.qd + self._alpha * ((q - old.q) / passed - old.qd) if 0.0 < passed < 1.0 else np.zeros(16)
+            # frames that waited in a queue come together, but the hand took them a period apart
+            passed = max(t - old.t, self.config.period)
+            share = 1.0 - math.exp(-2.0 * math.pi * self.config.cutoff * passed)
+            qd = old.qd + share * ((q - old.q) / passed - old.qd) if math.isfinite(passed) else np.zeros(16)
             answers = self._engaged and not self._fault.startswith(("bus_lost", "finger_silent"))
             tau = self._torque(q, qd) if answers else old.tau
             self._seen = Seen(t, old.seq + 1, q, qd, tau)
