@@ -20,7 +20,7 @@ from palmar.real_robot.config import RunConfig
 from palmar.real_robot.drivers.assembled import Assembled
 from palmar.real_robot.drivers.error import DriverError
 from palmar.real_robot.drivers.twin import twin_robot
-from palmar.real_robot.drivers.wire import WireRobot
+from palmar.real_robot.drivers.wire import RECOVERING, WireRobot
 from palmar.real_robot.layout import LAYOUTS, OPERATOR, STATES, control_layout
 from palmar.real_robot.process import Stopping, Watch, begin
 from palmar.safety.constraints import ConstraintSet
@@ -34,6 +34,8 @@ START_TIMEOUT = 10.0
 """How long to wait for the hardware's first state [s]."""
 STOP_TIMEOUT = 2.0
 """How long the controlled stop at the end may take [s]."""
+RECOVERY_TIMEOUT = 5.0
+"""How long hardware may take to recover from a fault [s]."""
 MOST_MISSES = 10_000
 """Missed periods that are remembered one by one."""
 WARM_UP = 50
@@ -73,7 +75,7 @@ class Control:
         self._chunk_used = True
         self._worst = np.full(len(self.names), np.inf)
         self._state: RobotState | None = None
-        self._fault = ""
+        self._fault, self._recovering, self._unread = "", 0.0, False
 
     def start(self) -> None:
         """Wait for the hardware, compile, and take its pose as the first command.
@@ -111,6 +113,7 @@ class Control:
         self._heed_people()
         self._heed_chunk()
         state = self._read()
+        self._heed_recovery(now)
         command, verdict = self.filter.tick(state, now, objects=self._look(), people=self._people)
         self._write(command)
         self._note(now, state, command, verdict)
@@ -168,9 +171,25 @@ class Control:
             self.log.error("reset refused: %s", why)
             return
         self.log.warning("reset by the operator")
-        if self._fault:
-            self.driver.recover()
-            self._fault = ""
+        if not self._fault:
+            return self._reset_filter()
+        self.driver.recover()
+        self._recovering = time.monotonic() + RECOVERY_TIMEOUT
+
+    def _heed_recovery(self, now: float) -> None:
+        """Finish a reset once the hardware has recovered; what it cannot recover from refuses the reset."""
+        if not self._recovering or (self.driver.fault == RECOVERING and now < self._recovering):
+            return
+        if self._unread and now < self._recovering:
+            return
+        self._recovering = 0.0
+        if self.driver.fault or self._unread:
+            self.log.error("reset refused: the hardware has not recovered: %s", self.driver.fault or "no reading")
+            return
+        self._fault = ""
+        self._reset_filter()
+
+    def _reset_filter(self) -> None:
         try:
             self.filter.reset()
         except CommandRefused as error:
@@ -247,13 +266,16 @@ class Control:
     def _read(self) -> RobotState:
         """The newest state, or the previous one again with its old stamp: the filter judges its age."""
         try:
-            self._state = self.driver.read()
+            self._state, self._unread = self.driver.read(), False
         except DriverError:
             self._driver_errors += 1
+            self._unread = True
         assert self._state is not None
         return self._state
 
     def _write(self, command: Command) -> None:
+        if self._recovering:
+            return
         try:
             self.driver.write(command)
         except (DriverError, CommandRefused) as error:

@@ -78,7 +78,8 @@ class Device:
     def __init__(self, device: DeviceConfig, driver: Robot, memory: shared.SharedMap, log: logging.Logger):
         self.device, self.driver, self.log = device, driver, log
         self.fault = ""
-        """Fault of this process's own making, on top of the driver's."""
+        """Of this process's own making or the driver's; it stays until an operator's reset, also where the hardware
+        would go on by itself, as an arm does whose user's stop is pulled out again."""
         self.cycles = self.failed = self.commands = 0
         self._wire = memory.blocks["command"], memory.blocks["state"]
         ours = list(device.joints)
@@ -103,12 +104,13 @@ class Device:
             state = self.driver.read()
         except DriverError as error:
             self.failed += 1
-            self._tell(f"no reading: {error}")
             if now - self._read > self.device.fresh:
                 self._fail(LOST, error)
+            self.fault = self.fault or self.driver.fault
             self._publish(None)
             return False
         self._read = now
+        self.fault = self.fault or self.driver.fault
         self._publish(state)
         return True
 
@@ -169,7 +171,7 @@ class Device:
 
     def _publish(self, state: RobotState | None) -> None:
         """Put a reading on the wire; without one, nothing but a fault, beside the last reading with its old stamp."""
-        r, fault = self._wire[1].record, self.driver.fault or self.fault
+        r, fault = self._wire[1].record, self.fault
         if state is None and fault.encode()[:48] == bytes(r["fault"]):
             return
         if state is not None:
@@ -178,14 +180,9 @@ class Device:
             self._stamped = state.t
         r["fault"], r["recovered"], r["command_seq"] = fault, self._recovered, self._seq
         self._wire[1].write()
-        self._tell(f"fault: {fault}" if fault else "")
-
-    def _tell(self, what: str) -> None:
-        """Log what is wrong when it changes, not in every cycle."""
-        kind = what.partition(":")[0]
-        if kind != self._said.partition(":")[0] or (kind == "fault" and what != self._said):
-            self._said = what
-            self.log.warning("%s", what or "all is well again")
+        if fault != self._said:
+            self._said = fault
+            self.log.warning("fault: %s", fault or "cleared")
 
     def summary(self) -> dict[str, int]:
         """What happened, in numbers."""

