@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import mujoco
 import numpy as np
 
 from palmar.safety.robot import RobotModel
@@ -42,6 +43,7 @@ PALM_STEP, YAW_STEP, SYNERGY_STEP = 0.02, 0.1, 0.15
 LEASH = 0.04
 """The palm's target stays within this distance of the palm [m], per axis."""
 N_ACTION = 8
+CONES = {"pyramidal": mujoco.mjtCone.mjCONE_PYRAMIDAL, "elliptic": mujoco.mjtCone.mjCONE_ELLIPTIC}
 
 
 class UnknownInstruction(PalmarError):
@@ -68,6 +70,8 @@ class LiftConfig:
     """Sliding friction of tips and blocks, drawn per world; None keeps the model's own."""
     mass: tuple[float, float] = (0.05, 0.2)
     """Mass of a block, drawn per world [kg]."""
+    cone: str = "pyramidal"
+    """Friction cones of the scene, ``pyramidal`` or ``elliptic``: in pyramidal ones a held block creeps and falls."""
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     constraints: tuple[str, ...] = ()
     """Names of the constraints that give costs; empty means every one of the file."""
@@ -82,6 +86,8 @@ class LiftConfig:
         for name in ("max_steps", "rate", "height", "hold", "spacing"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"lift.{name} must be positive, got {getattr(self, name)}")
+        if self.cone not in CONES:
+            raise ConfigError(f"lift.cone is {self.cone!r}, accepted {sorted(CONES)}")
 
 
 def ground(instruction: str, blocks: tuple[Block, ...] = BLOCKS) -> int:
@@ -224,6 +230,11 @@ class LiftTask(Plain):
 
     def __init__(self, config: LiftConfig):
         self.config = config
+
+    def furnish(self, spec: mujoco.MjSpec) -> None:
+        """Add the blocks; the cones are those of the configuration."""
+        super().furnish(spec)
+        spec.option.cone = CONES[self.config.cone]
 
     def io(self, robot: RobotModel, batch: int, *, nthread: int = 1) -> LiftIO:
         """The policy's side of the task."""
