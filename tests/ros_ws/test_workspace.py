@@ -13,11 +13,9 @@ from types import SimpleNamespace
 
 import mujoco
 import pytest
+from palmar_bringup import arguments, prepare
 
 SRC = Path(__file__).resolve().parents[2] / "ros_ws" / "src"
-sys.path[:0] = [str(SRC / "palmar_bringup"), str(SRC / "palmar_nodes")]
-from palmar_bringup import arguments, prepare  # noqa: E402
-
 PACKAGES = ("palmar_description", "palmar_bringup", "palmar_nodes")
 
 
@@ -89,6 +87,26 @@ def test_misspelt_launch_arguments_are_refused_unless_another_launch_file_may_ow
         arguments.strangers(arguments.DEPLOY, words, "deploy.launch.py")
     arguments.strangers(arguments.DEPLOY, [*words[:3], "cell.launch.py", "conveyor:=on"], "deploy.launch.py")
     arguments.strangers(arguments.DEPLOY, [*words[:4], "hardware:=fake"], "deploy.launch.py")
+
+
+def test_a_replay_or_a_recording_of_nothing_is_refused(tmp_path):
+    replay = {name: a.default for name, a in arguments.REPLAY.items()}
+    for path in ("", str(tmp_path), "nowhere.mcap"):
+        with pytest.raises(arguments.Refused, match="accepted the path of a rollout.mcap"):
+            prepare.rollout(replay | {"rollout": path})
+    with pytest.raises(arguments.Refused, match="with its run.json"):
+        prepare.running({"run": str(tmp_path)})
+    run, _ = prepare.deployment(GOOD, tmp_path)
+    with pytest.raises(arguments.Refused, match="is over"):
+        prepare.running({"run": str(tmp_path)})
+    Path(run.control_memory).touch()
+    try:
+        assert prepare.running({"run": str(tmp_path)}) == tmp_path / "run.json"
+        (tmp_path / "rollout.mcap").touch()
+        with pytest.raises(arguments.Refused, match="holds a rollout already"):
+            prepare.running({"run": str(tmp_path)})
+    finally:
+        Path(run.control_memory).unlink()
 
 
 @pytest.mark.parametrize(("given", "found"), [("", ""), ("left", "/left"), ("/cell_1/left/", "/cell_1/left")])

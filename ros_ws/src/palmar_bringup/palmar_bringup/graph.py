@@ -14,6 +14,7 @@ from launch.actions import (
     LogInfo,
     OpaqueFunction,
     RegisterEventHandler,
+    Shutdown,
 )
 from launch.event_handlers import OnProcessExit
 from launch.events import matches_action
@@ -126,13 +127,15 @@ def plain(processes: Sequence[Process], config: Path) -> list[Node]:
     ]
 
 
-def lifecycle(executable: str, run: RunConfig, config: Path, parameters: str, *extra: str) -> LifecycleNode:
-    """One of Palmar's lifecycle nodes, in the run's namespace."""
+def lifecycle(
+    name: str, run: RunConfig, config: Path, parameters: str, *extra: str, executable: str = ""
+) -> LifecycleNode:
+    """The lifecycle node ``palmar_<name>`` in the run's namespace, of the executable ``name`` or another."""
     file = parameters or [FindPackageShare("palmar_bringup"), "/config/deploy.yaml"]
     return LifecycleNode(
         package="palmar_nodes",
-        executable=executable,
-        name=f"palmar_{executable}",
+        executable=executable or name,
+        name=f"palmar_{name}",
         namespace=run.namespace,
         arguments=["--config", str(config), *extra],
         parameters=[file],
@@ -163,6 +166,19 @@ def state_publisher(robot: str, namespace: str, choice: str) -> list[Action]:
             parameters=[{"robot_description": description, "frame_prefix": prefix}],
         )
     ]
+
+
+def ends_with(process: Action) -> RegisterEventHandler:
+    """End everything once this process has ended, well if it ended well."""
+
+    def then(event: ProcessExited, context: LaunchContext) -> Action | None:
+        if context.is_shutdown:
+            return None
+        if event.returncode:
+            return opaque(refusal(f"{event.process_name} ended with status {event.returncode}"))
+        return Shutdown(reason=f"{event.process_name} is done")
+
+    return RegisterEventHandler(OnProcessExit(target_action=process, on_exit=then))
 
 
 def required(processes: Sequence[Action]) -> list[RegisterEventHandler]:

@@ -52,9 +52,11 @@ def replay(given: Mapping[str, str], out: Path) -> tuple[RunConfig, Path]:
     """
     from palmar.rollouts.playback import load
     from palmar.rollouts.read import read
+    from palmar.sim.robots import load_robot
 
     arguments.check(arguments.REPLAY, given)
     rollout = read(given["rollout"])
+    load(rollout, load_robot(given["robot"]))
     raw = {
         "instruction": rollout.header.instruction,
         "robot": given["robot"],
@@ -62,9 +64,40 @@ def replay(given: Mapping[str, str], out: Path) -> tuple[RunConfig, Path]:
         "record": arguments.yes(given["record"]),
         **moved(given),
     }
-    run, path = written(raw, out, given["namespace"])
-    load(rollout, run.robot_model())
-    return run, path
+    return written(raw, out, given["namespace"])
+
+
+def rollout(given: Mapping[str, str]) -> str:
+    """The path of the rollout to replay.
+
+    Raises:
+        Refused: If the arguments cannot be, or there is no such file.
+    """
+    arguments.check(arguments.REPLAY, given)
+    path = Path(given["rollout"])
+    if not given["rollout"] or not path.is_file():
+        raise arguments.Refused(f"rollout is {given['rollout']!r}, accepted the path of a rollout.mcap")
+    return str(path.resolve())
+
+
+def running(given: Mapping[str, str]) -> Path:
+    """The configuration of a run that is going on and is not being recorded.
+
+    Raises:
+        Refused, ConfigError: If the folder holds no run, one that is over, or a rollout.
+    """
+    from palmar.real_robot.config import read
+
+    arguments.check(arguments.RECORD, given)
+    folder = Path(given["run"]).resolve()
+    path = folder / "run.json"
+    if not given["run"] or not path.is_file():
+        raise arguments.Refused(f"run is {given['run']!r}, accepted the folder of a run, with its run.json")
+    if (folder / "rollout.mcap").exists():
+        raise arguments.Refused(f"{folder} holds a rollout already: the run is or was recorded")
+    if not Path(read(path).control_memory).exists():
+        raise arguments.Refused(f"the run in {folder} is over: its control process is gone")
+    return path
 
 
 def moved(given: Mapping[str, str]) -> dict[str, object]:
