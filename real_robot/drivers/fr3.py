@@ -15,27 +15,21 @@ the last command, see ``fr3_follow``.  What the arm does physically:
 
 from __future__ import annotations
 
-import ctypes
-import json
-import socket
 import time
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from palmar.real_robot.drivers import fr3_identity
 from palmar.real_robot.drivers.error import DriverError, checked
-from palmar.real_robot.drivers.fr3_config import STIFFEST, Fr3Config
+from palmar.real_robot.drivers.fr3_config import Fr3Config
 from palmar.real_robot.drivers.fr3_follow import Follower
-from palmar.real_robot.drivers.fr3_link import LinkSocket, open_sockets
+from palmar.real_robot.drivers.fr3_link import CONNECT_TIME, Link, fault, libfranka
 from palmar.safety.types import Command, CommandRefused, ConfigError
 from palmar.sim.interface import RobotState
 
 Array = np.ndarray
-CONNECT_TIME = 3.0
-"""How long a robot that refuses a second client is asked again [s]."""
 STOP_TIME = 1.5
 """After it, a stop that did not come to rest becomes the robot's own [s]."""
 RECOVERY_TIME = 2.0
@@ -65,21 +59,18 @@ class Fr3:
     def __init__(self, config: Fr3Config, joints: Sequence[str]):
         if len(joints) != 7:
             raise ConfigError(f"an FR3 has 7 joints, got {len(joints)}: {list(joints)}")
-        try:
-            self._lib: Any = import_module("pylibfranka")
-        except ImportError as error:
-            raise ConfigError(f"no pylibfranka here ({error}): pip install 'palmar[franka]', Linux x86_64") from error
+        self._lib = libfranka()
         self.config, self.joints = config, tuple(joints)
         self.success_rate = 0.0
         """Share of the last 100 packets that reached the robot in time, as it counts them."""
-        self._low, self._high = np.array(config.low), np.array(config.high)
         self._errors = (RuntimeError, ValueError, self._lib.FrankaException)
         self.resumed = 0
         """How often the robot went on by itself, because packets were lost."""
-        self._robot: Any = None
+        self._link: Link | None = None
         self._motion: Any = None
         self._follower: Follower | None = None
-        self._answered, self._fault, self._read_at = True, "", 0.0
+        self._answered, self._ready, self._read_at = True, False, 0.0
+        self._fault = self._reason = ""
         self._state: Any = None
         self._sent = (np.zeros(7), np.zeros(7))
         self._stiffness = np.array(config.stiffness)
@@ -87,7 +78,7 @@ class Fr3:
 
     @property
     def fault(self) -> str:
-        """Names of libfranka's errors, ``user_stopped``, ``guiding`` or ``other`` (brakes closed), '' for none."""
+        """libfranka's errors by name, ``user_stopped``, ``guiding``, ``other`` (brakes closed); until ``recover``."""
         return self._fault
 
     def read(self) -> RobotState:
@@ -99,13 +90,14 @@ class Fr3:
             DriverError: If none came, or it was damaged.
         """
         state = self._next()
-        late = time.monotonic() - self._read_at > STALLED
-        if late:
+        if time.monotonic() - self._read_at > STALLED:
             state = self._next()
         self._read_at = time.monotonic()
-        tau = np.array(state.tau_J) - np.array(self._model.gravity(state))
-        seq = round(1000.0 * state.time.to_sec())
-        return RobotState(t=self._read_at, seq=seq, q=np.array(state.q), qd=np.array(state.dq), tau=tau)
+        tau = np.array(state.tau_J) - np.array(self._connected().model.gravity(state))
+        q, qd = np.array(state.q), np.array(state.dq)
+        if not np.isfinite(q + qd + tau).all():
+            raise DriverError(f"the robot's reading is not finite: q {q.tolist()}, dq {qd.tolist()}")
+        return RobotState(t=self._read_at, seq=round(1000.0 * state.time.to_sec()), q=q, qd=qd, tau=tau)
 
     def write(self, command: Command) -> None:
         """Answer the state last read with a set-point at, or on the way to, the command.
@@ -119,11 +111,11 @@ class Fr3:
             DriverError: In a fault, or the robot ended the motion.
         """
         q, stiffness, _ = checked(command, self.joints)
-        self._check(q, stiffness)
+        self.config.check(q, stiffness, self.joints)
+        if stiffness is not None and self._motion is not None and not np.array_equal(stiffness, self._stiffness):
+            raise CommandRefused("an FR3's joint stiffness cannot change while it moves; stop first")
         if self._fault:
             raise DriverError(self._fault)
-        if self._robot is None:
-            raise DriverError("not connected to the robot: recover first")
         if self._follower is None:
             self._begin(q, stiffness)
         assert self._follower is not None
@@ -144,7 +136,7 @@ class Fr3:
             if self._motion is None:
                 return
             if not self._follower.at_rest:
-                self._robot.stop()
+                self._connected().robot.stop()
             else:
                 last = self._lib.JointPositions(self._follower.q.tolist())
                 last.motion_finished = True
@@ -152,8 +144,8 @@ class Fr3:
             self._drop_motion()
         except DriverError:
             pass  # nothing passes: the robot stops by itself after 20 packets
-        except self._errors as error:
-            self._lose(error)
+        except self._errors:
+            self._abandon()  # as before; the next read says so
 
     def recover(self) -> None:
         """Connect again if the connection was lost, then ``automaticErrorRecovery``; holds where it stands.
@@ -166,24 +158,28 @@ class Fr3:
         except DriverError:
             self._abandon()
             self._open()
-        if not self._fault:
-            return
         end, why = time.monotonic() + RECOVERY_TIME, ""
-        while self._fault and time.monotonic() < end:
+        while self._reason and time.monotonic() < end:
             try:
-                self._robot.automatic_error_recovery()
+                self._connected().robot.automatic_error_recovery()
             except self._errors as error:
                 why = str(error)  # it may still be braking
             self._next()
-        if self._fault:
-            raise DriverError(f"{self._fault} remains after an error recovery: {why}")
+        if self._reason:
+            raise DriverError(f"{self._reason} remains after an error recovery: {why}")
+        try:
+            if not self._ready:
+                self._set_up()
+            self._fault = ""
+        except self._errors as error:
+            raise DriverError(f"the robot refuses its settings: {error}") from error
 
     def close(self) -> None:
         """Stop and let go."""
         self.stop("close")
         if self._motion is not None:
             self._abandon()
-        self._robot = self._model = self._state = None
+        self._link = self._state = None
 
     # Connection ------------------------------------------------------------------------------------------
 
@@ -191,75 +187,57 @@ class Fr3:
         c = self.config
         ours = fr3_identity.ArmLimits("fr3", c.low, c.high, c.v_max)
         fr3_identity.check(ours, fr3_identity.parse(fr3_identity.ask_urdf(c.address, timeout=CONNECT_TIME)))
-        before = open_sockets()
-        config = self._lib.RealtimeConfig
         try:
-            self._robot = self._connect(config.kEnforce if c.realtime_kernel else config.kIgnore)
-            self._packets = LinkSocket(open_sockets() - before, socket.SOCK_DGRAM)
-            self._wire = LinkSocket(open_sockets() - before, socket.SOCK_STREAM)
-            self._model = self._robot.load_model()
+            self._link, self._ready = Link(self._lib, c), False
             self._next()
             if not self._fault:
                 self._set_up()
         except self._errors as error:
-            self._robot = None
+            self._abandon()
             raise DriverError(f"FR3 at {c.address}: {error}") from error
 
-    def _connect(self, realtime: Any) -> Any:
-        """It takes one client at a time, and a moment to see that the last one has gone."""
-        end = time.monotonic() + CONNECT_TIME
-        while True:
-            try:
-                return self._lib.Robot(self.config.address, realtime)
-            except self._lib.NetworkException:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.05)
-
     def _set_up(self) -> None:
-        c, torque, force = self.config, list(self.config.collision_torque), list(self.config.collision_force)
-        self._robot.set_collision_behavior(torque, torque, force, force)
-        self._robot.set_joint_impedance(self._stiffness.tolist())
-        self._robot.set_load(c.load_mass, list(c.load_center), list(c.load_inertia))
+        c, robot = self.config, self._connected().robot
+        torque, force = list(c.collision_torque), list(c.collision_force)
+        robot.set_collision_behavior(torque, torque, force, force)
+        robot.set_joint_impedance(self._stiffness.tolist())
+        robot.set_load(c.load_mass, list(c.load_center), list(c.load_inertia))
+        self._ready = True
 
-    def _lose(self, error: Exception) -> None:
-        self._abandon()
-        raise DriverError(f"connection to the robot lost: {error}") from error
+    def _connected(self) -> Link:
+        if self._link is None:
+            raise DriverError("not connected to the robot: recover first")
+        return self._link
 
     def _abandon(self) -> None:
-        """Let go of a robot that does not answer.
-
-        libfranka's destructor of a running motion asks the robot to stop and waits for ever, or ends the process
-        when it cannot.  So that object is never destroyed, and its connection is shut down here.
-        """
-        if self._motion is not None:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._motion))
-        if self._robot is not None:
-            self._wire.shut()
-        self._robot = self._motion = self._follower = None
-        self._answered = True
+        """Let go of a robot that does not answer."""
+        if self._link is not None:
+            self._link.abandon(self._motion)
+        self._link = None
+        self._drop_motion()
 
     # Cycle -----------------------------------------------------------------------------------------------
 
     def _next(self) -> Any:
         """The robot's next state, after the last one was answered."""
-        if self._robot is None:
-            raise DriverError("not connected to the robot: recover first")
+        robot = self._connected().robot
         if not self._answered:
             self._answer()
         self._arrived()
         try:
-            self._state = self._motion.readOnce()[0] if self._motion is not None else self._robot.read_once()
+            self._state = self._motion.readOnce()[0] if self._motion is not None else robot.read_once()
             self._answered = self._motion is None
         except self._lib.ControlException:
             self._drop_motion()  # the robot ended it; the next state says why
             self._arrived()
-            self._state = self._robot.read_once()
+            self._state = robot.read_once()
         except self._lib.NetworkException as error:
-            self._lose(error)
+            self._abandon()
+            raise DriverError(f"connection to the robot lost: {error}") from error
         except self._errors as error:
             raise DriverError(f"damaged packet: {error}") from error
-        self._fault, self.success_rate = _fault(self._state), self._state.control_command_success_rate
+        self._reason, self.success_rate = fault(self._state), self._state.control_command_success_rate
+        self._fault = self._reason or self._fault  # stays when its cause goes away: only recover clears it
         if self._follower is not None:
             self._compare(self._follower)
         return self._state
@@ -272,20 +250,21 @@ class Fr3:
             follower.resume(q, np.array(self._state.dq_d), np.array(self._state.ddq_d))
 
     def _arrived(self) -> None:
-        if not self._packets.wait(self.config.timeout):
+        if not self._connected().arrives(self.config.timeout):
             raise DriverError(f"no packet from the robot for {1e3 * self.config.timeout:.0f} ms")
 
     def _answer(self) -> None:
         """Send the set-point of this tick."""
         assert self._follower is not None
-        q = np.clip(self._follower.step(), self._low, self._high)
+        q = self._follower.step()
         try:
             self._motion.writeOnce(self._lib.JointPositions(q.tolist()))
             self._answered, self._sent = True, (self._sent[1], q)
         except self._lib.ControlException:
             self._drop_motion()
         except self._errors as error:
-            self._lose(error)
+            self._abandon()
+            raise DriverError(f"connection to the robot lost: {error}") from error
 
     def _begin(self, q: Array, stiffness: Array | None) -> None:
         """Start a motion where the robot's own set-point stands."""
@@ -294,12 +273,12 @@ class Fr3:
             raise DriverError(self._fault)
         start = np.array(self._state.q_d)
         self._near(q, start)
-        c = self.config
+        c, robot = self.config, self._connected().robot
         try:
             if stiffness is not None and not np.array_equal(stiffness, self._stiffness):
-                self._robot.set_joint_impedance(stiffness.tolist())
+                robot.set_joint_impedance(stiffness.tolist())
                 self._stiffness = stiffness
-            self._motion = self._robot.start_joint_position_control(self._lib.ControllerMode.JointImpedance)
+            self._motion = robot.start_joint_position_control(self._lib.ControllerMode.JointImpedance)
         except self._errors as error:
             raise DriverError(f"the robot refuses to move: {error}") from error
         limits = {"v_max": np.array(c.v_max) - 1e-3, "a_max": np.full(7, c.a_max), "j_max": np.full(7, c.j_max)}
@@ -311,34 +290,10 @@ class Fr3:
         self._motion = self._follower = None
         self._answered = True
 
-    def _check(self, q: Array, stiffness: Array | None) -> None:
-        out = (q < self._low) | (q > self._high)
-        if out.any():
-            i = int(np.argmax(out))
-            raise CommandRefused(f"{self.joints[i]}: {q[i]:.4f} rad is outside [{self._low[i]}, {self._high[i]}]")
-        if stiffness is None:
-            return
-        if np.any(stiffness > STIFFEST):
-            raise CommandRefused(f"stiffness must be in [0, {STIFFEST}] N m/rad, got {stiffness.tolist()}")
-        if self._motion is not None and not np.array_equal(stiffness, self._stiffness):
-            raise CommandRefused("an FR3's joint stiffness cannot change while it moves; stop first")
-
     def _near(self, q: Array, setpoint: Array) -> None:
         far = np.abs(q - setpoint)
-        if far.max() > self.config.jump:
-            i = int(np.argmax(far))
+        i = int(np.argmax(far))
+        if far[i] > self.config.jump:
             raise CommandRefused(
                 f"{self.joints[i]}: {q[i]:.4f} rad is {far[i]:.4f} from the set-point, at most {self.config.jump}"
             )
-
-
-def _fault(state: Any) -> str:
-    """What keeps the robot from moving, '' where nothing does."""
-    mode = state.robot_mode.name
-    names = json.loads(str(state.current_errors)) or (
-        json.loads(str(state.last_motion_errors)) if mode == "Reflex" else []
-    )
-    if names:
-        return ",".join(names)
-    known = {"Idle": "", "Move": "", "UserStopped": "user_stopped", "AutomaticErrorRecovery": "error_recovery"}
-    return known.get(mode, mode.lower())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from palmar.safety.types import ConfigError
+from palmar.safety.types import CommandRefused, ConfigError
 
 STIFFEST = 14250.0
 """Joint stiffness that libfranka takes at most [N m/rad]."""
@@ -65,3 +66,15 @@ class Fr3Config:
         for name, most in (("a_max", 10.0), ("j_max", 5000.0), ("timeout", 1.0), ("jump", 0.15)):
             if not 0.0 < getattr(self, name) <= most:
                 raise ConfigError(f"fr3: {name} must be in (0, {most}], got {getattr(self, name)}")
+
+    def check(self, q: np.ndarray, stiffness: np.ndarray | None, joints: Sequence[str]) -> None:
+        """Refuse targets (7,) out of range and a stiffness (7,) that libfranka does not know.
+
+        Raises:
+            CommandRefused: It names the joint or the stiffness.
+        """
+        for name, value, low, high in zip(joints, q, self.low, self.high, strict=True):
+            if not low <= value <= high:
+                raise CommandRefused(f"{name}: {value:.4f} rad is outside [{low}, {high}]")
+        if stiffness is not None and np.any(stiffness > STIFFEST):
+            raise CommandRefused(f"stiffness must be in [0, {STIFFEST}] N m/rad, got {stiffness.tolist()}")

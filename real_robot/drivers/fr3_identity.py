@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 
@@ -42,7 +43,7 @@ def ask_urdf(address: str, *, timeout: float) -> str:
     """
     try:
         with (
-            socket.create_connection((address, PORT), timeout) as tcp,
+            _connection(address, timeout) as tcp,
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
         ):
             tcp.settimeout(timeout)
@@ -60,6 +61,18 @@ def ask_urdf(address: str, *, timeout: float) -> str:
     if status != 0:
         raise DriverError(f"{address} refuses to hand out its URDF (status {status})")
     return body.decode(errors="replace")
+
+
+def _connection(address: str, timeout: float) -> socket.socket:
+    """A robot takes one client at a time, and a moment to see that the last one has gone."""
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            return socket.create_connection((address, PORT), timeout)
+        except ConnectionRefusedError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
 
 
 def _ask(tcp: socket.socket, command: int, number: int, body: bytes = b"") -> tuple[int, bytes]:

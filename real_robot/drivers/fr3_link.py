@@ -1,17 +1,98 @@
-"""libfranka's own sockets, found among this process's, to bound waits that it does not bound itself."""
+"""One connection to an arm through libfranka: opened, bounded where libfranka waits without bound, let go of."""
 
 from __future__ import annotations
 
+import ctypes
+import json
 import os
 import select
 import socket
 import stat
+import time
+from importlib import import_module
+from typing import Any
 
 from palmar.real_robot.drivers.error import DriverError
+from palmar.real_robot.drivers.fr3_config import Fr3Config
+from palmar.safety.types import ConfigError
+
+CONNECT_TIME = 1.0
+"""How long a robot that refuses a second client is asked again [s]."""
 
 
-class LinkSocket:
-    """One of libfranka's sockets, through a descriptor of our own."""
+def libfranka() -> Any:
+    """The module.
+
+    Raises:
+        ConfigError: If it is not installed.
+    """
+    try:
+        return import_module("pylibfranka")
+    except ImportError as error:
+        raise ConfigError(f"no pylibfranka here ({error}): pip install 'palmar[franka]', Linux x86_64") from error
+
+
+class Link:
+    """A connected robot, its model, and its two sockets."""
+
+    def __init__(self, lib: Any, config: Fr3Config):
+        """Connect.
+
+        Raises:
+            RuntimeError: libfranka's, or its FrankaException.
+            DriverError: If its sockets cannot be told apart from others of this process.
+        """
+        kind = lib.RealtimeConfig.kEnforce if config.realtime_kernel else lib.RealtimeConfig.kIgnore
+        before = _open_sockets()
+        self.robot: Any = _connect(lib, config.address, kind)
+        mine = _open_sockets() - before
+        self._packets, self._commands = _Socket(mine, socket.SOCK_DGRAM), _Socket(mine, socket.SOCK_STREAM)
+        self.model: Any = self.robot.load_model()
+
+    def arrives(self, timeout: float) -> bool:
+        """Whether a packet of the robot is there in time."""
+        return self._packets.wait(timeout)
+
+    def abandon(self, motion: Any) -> None:
+        """Let go of a robot that does not answer, and of the motion that it was in.
+
+        libfranka's destructor of a running motion asks the robot to stop and waits for ever, or ends the process
+        when it cannot.  So that object is never destroyed, and its connection is shut down here.
+        """
+        if motion is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(motion))
+        self._commands.shut()
+
+
+def _connect(lib: Any, address: str, kind: Any) -> Any:
+    end = time.monotonic() + CONNECT_TIME
+    policy, parameter = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        while True:
+            try:
+                return lib.Robot(address, kind)
+            except lib.NetworkException:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.05)
+    finally:  # libfranka takes the highest real-time priority there is; which is right is this process's business
+        os.sched_setscheduler(0, policy, parameter)
+
+
+def fault(state: Any) -> str:
+    """What keeps the robot of this state from moving, '' where nothing does."""
+    mode = state.robot_mode.name
+    names = json.loads(str(state.current_errors))
+    if not names and mode == "Reflex":
+        names = json.loads(str(state.last_motion_errors))
+    if names:
+        return ",".join(names)
+    known = {"Idle": "", "Move": "", "UserStopped": "user_stopped", "AutomaticErrorRecovery": "error_recovery"}
+    return known.get(mode, mode.lower())
+
+
+class _Socket:
+    """One of libfranka's sockets, found among this process's new ones, through a descriptor of our own."""
 
     def __init__(self, found: set[int], kind: int):
         mine = [fd for fd in found if _kind(fd) == kind]
@@ -33,8 +114,7 @@ class LinkSocket:
             pass  # it is gone already
 
 
-def open_sockets() -> set[int]:
-    """Descriptors of every socket of this process (Linux)."""
+def _open_sockets() -> set[int]:
     found = set()
     for name in os.listdir("/proc/self/fd"):
         try:

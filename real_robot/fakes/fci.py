@@ -11,9 +11,6 @@ does not look like a bad network; ``slipped`` counts what that cost.
 
 from __future__ import annotations
 
-import contextlib
-import select
-import socket
 import threading
 import time
 from collections import deque
@@ -24,6 +21,7 @@ import numpy as np
 from palmar.real_robot.fakes import fci_wire as wire
 from palmar.real_robot.fakes.fci_commands import Desk
 from palmar.real_robot.fakes.fci_motion import DT, FR3, START_TOLERANCE, Limits, SetPoint
+from palmar.real_robot.fakes.fci_network import Network
 from palmar.real_robot.fakes.plant import Plant
 
 Array = np.ndarray
@@ -51,49 +49,44 @@ class Fci:
         self.setpoint = SetPoint(plant.measure()[0], limits)
         self.desk = Desk(limits.urdf(), version)
         self.mode, self.errors, self.last_errors = wire.IDLE, "", ""
-        self.tick = self.received = self.lost = self.lost_in_row = self.late = self.slipped = 0
+        self.tick = self.lost = self.lost_in_row = self.slipped = 0
+        self.braking_ticks = 0
+        """Milliseconds that the last stop of its own took, by its clock."""
         self.braking_since: float | None = None
         self.stood_at: float | None = None
-        self._rng = np.random.default_rng(seed)
+        self.network = Network(address, np.random.default_rng(seed))
         self._state = np.zeros((), wire.STATE)
         for name in ("O_T_EE", "O_T_EE_d", "F_T_EE", "EE_T_K", "F_T_NE", "NE_T_EE", "O_T_EE_c"):
             self._state[name] = np.eye(4).ravel()
         self._success: deque[bool] = deque(maxlen=100)
         self._moving = self._first = self._stopping = False
         self._after = wire.IDLE
-        self._share, self._drop, self._hide, self._corrupt = 0.0, 0, 0, 0
-        self._is_cut = self._frozen = self._pressed = False
+        self._frozen = self._pressed = False
         self._fault_due, self._seen = "", self.plant.measure()
         self._lock, self._ending = threading.RLock(), threading.Event()
-        self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._udp.bind((address, 0))
-        self._udp.setblocking(False)
-        self._server: socket.socket | None = None
-        self._tcp: socket.socket | None = None
         self._thread: threading.Thread | None = None
-        self._listen()
 
     # What hurts it ---------------------------------------------------------------------------------------
 
     def cut(self) -> None:
         """The cable is out: nothing passes in either direction."""
-        self._is_cut = True
+        self.network.is_cut = True
 
     def restore(self) -> None:
         """It is in again."""
-        self._is_cut = False
+        self.network.is_cut = False
 
     def drop(self, packets: int = 0, *, share: float = 0.0) -> None:
         """Lose the next ``packets`` answers, and from now on ``share`` of all."""
-        self._drop, self._share = packets, share
+        self.network.drop, self.network.share = packets, share
 
     def hide(self, states: int) -> None:
         """Do not send the next states."""
-        self._hide = states
+        self.network.hide = states
 
     def corrupt(self, states: int) -> None:
         """Send the next states truncated."""
-        self._corrupt = states
+        self.network.corrupt = states
 
     def freeze(self, frozen: bool = True) -> None:
         """States go on with new numbers and old readings."""
@@ -137,9 +130,7 @@ class Fci:
         self._ending.set()
         if self._thread is not None:
             self._thread.join()
-        for s in (self._tcp, self._server, self._udp):
-            if s is not None:
-                s.close()
+        self.network.close()
 
     def __enter__(self) -> Fci:
         """Serve."""
@@ -160,11 +151,15 @@ class Fci:
         with self._lock:
             if self._moving:
                 self._follow(command)
-            elif self._stopping and self.setpoint.brake():
+            elif self._stopping and self._stands():
                 self._stopping, self.mode = False, self._after if not self._pressed else wire.USER_STOPPED
                 self.stood_at = time.monotonic()
-                self.desk.stopped(self._tcp)
+                self.desk.stopped(self.network.tcp)
             self.plant.target(self.setpoint.q)
+
+    def _stands(self) -> bool:
+        self.braking_ticks += 1
+        return self.setpoint.brake()
 
     def _follow(self, command: Any) -> None:
         """Take the answer to this millisecond's state, or go on without it."""
@@ -194,7 +189,7 @@ class Fci:
             return self._abort("joint_motion_generator_velocity_discontinuity")
         self.setpoint.stand()
         self._moving, self.mode = False, wire.IDLE
-        self.desk.moved(self._tcp, wire.SUCCESS)
+        self.desk.moved(self.network.tcp, wire.SUCCESS)
 
     def _heed_fault(self) -> None:
         if name := self._fault_due:
@@ -208,12 +203,12 @@ class Fci:
         self.errors = self.last_errors = "" if emergency else name
         self.mode = wire.USER_STOPPED if emergency else wire.REFLEX
         if self._moving:
-            self.desk.moved(self._tcp, wire.MOVE_EMERGENCY if emergency else wire.MOVE_REFLEX)
+            self.desk.moved(self.network.tcp, wire.MOVE_EMERGENCY if emergency else wire.MOVE_REFLEX)
         self._brake(self.mode)
 
     def _brake(self, after: int) -> None:
         self._moving, self._stopping, self._after = False, True, after
-        self.braking_since, self.stood_at = time.monotonic(), None
+        self.braking_since, self.stood_at, self.braking_ticks = time.monotonic(), None, 0
         self.lost_in_row = 0
 
     # Commands --------------------------------------------------------------------------------------------
@@ -248,10 +243,7 @@ class Fci:
     # The network -----------------------------------------------------------------------------------------
 
     def _send_state(self) -> None:
-        if self.desk.peer is None or self._is_cut:
-            return
-        if self._hide:
-            self._hide -= 1
+        if self.desk.peer is None:
             return
         if not self._frozen:
             self._seen = self.plant.measure()
@@ -263,62 +255,30 @@ class Fci:
         s["controller_mode"] = wire.CONTROLLER_JOINT_IMPEDANCE if self._moving else wire.CONTROLLER_OTHER
         s["errors"], s["reflex_reason"] = _flags(self.errors), _flags(self.last_errors)
         s["control_command_success_rate"] = np.mean(self._success) if self._moving and self._success else 0.0
-        packet = s.tobytes()
-        if self._corrupt:
-            self._corrupt, packet = self._corrupt - 1, packet[:-1]
-        with contextlib.suppress(OSError):
-            self._udp.sendto(packet, self.desk.peer)
+        self.network.send(s.tobytes(), self.desk.peer)
 
     def _await_answer(self) -> Any:
         """The command that answers this millisecond's state; None where it did not come in time."""
-        end = time.monotonic() + (self.patience if self._tcp is not None and not self._is_cut else DT)
+        patient = self.network.tcp is not None and not self.network.is_cut
+        end = time.monotonic() + (self.patience if patient else DT)
         while self._moving and (left := end - time.monotonic()) > 0.0:
-            ready, _, _ = select.select([self._udp, *self._sockets()], [], [], left)
-            self._serve(ready)
-            if self._udp in ready and (answer := self._receive()) is not None:
+            arrived, asked = self.network.wait(left, answers=True)
+            if asked:
+                self._serve()
+            if arrived and (answer := self.network.answer(self.tick)) is not None:
                 return None if answer is False else answer
         return None
 
-    def _receive(self) -> Any:
-        """The answer to the newest state; False where it was lost on the way, None for a late or foreign packet."""
-        try:
-            packet, _ = self._udp.recvfrom(2048)
-        except OSError:
-            return None
-        if self._is_cut or len(packet) != wire.COMMAND.itemsize:
-            return None
-        command = np.frombuffer(packet, wire.COMMAND)[0]
-        if int(command["message_id"]) != self.tick:
-            self.late += 1
-            return None
-        if self._drop or self._rng.random() < self._share:
-            self._drop = max(0, self._drop - 1)
-            return False
-        self.received += 1
-        return command
-
     def _idle_until(self, due: float) -> None:
         while (left := due - time.monotonic()) > 0.0:
-            ready, _, _ = select.select(self._sockets(), [], [], left)
-            self._serve(ready)
+            if self.network.wait(left, answers=False)[1]:
+                self._serve()
 
-    def _sockets(self) -> list[socket.socket]:
-        return [] if self._is_cut else [s for s in (self._server, self._tcp) if s is not None]
-
-    def _serve(self, ready: list[socket.socket]) -> None:
+    def _serve(self) -> None:
         with self._lock:
-            if self._server is not None and self._server in ready:
-                self._tcp, _ = self._server.accept()
-                self._tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._server.close()  # one client at a time: others are refused
-                self._server = None
-            elif self._tcp is not None and self._tcp in ready and not self.desk.serve(self._tcp, self):
-                self._tcp.close()
-                self._tcp = None
-                self._listen()
-
-    def _listen(self) -> None:
-        self._server = socket.create_server((self.address, wire.PORT))
+            assert self.network.tcp is not None
+            if not self.desk.serve(self.network.tcp, self):
+                self.network.hang_up()
 
 
 def _flags(name: str) -> Array:

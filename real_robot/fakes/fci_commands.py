@@ -59,7 +59,7 @@ class Desk:
         self._buffer += data
         while len(self._buffer) >= wire.HEADER.size:
             command, number, size = wire.HEADER.unpack_from(self._buffer)
-            if size != wire.HEADER.size + wire.REQUEST_SIZE.get(command, -size):
+            if command not in wire.REQUEST_SIZE or size != wire.HEADER.size + wire.REQUEST_SIZE[command]:
                 self._buffer = b""
                 return False
             if len(self._buffer) < size:
@@ -100,7 +100,7 @@ class Desk:
 
     def _set(self, command: int, body: bytes) -> int:
         """Setters; the values must make sense."""
-        values = tuple(np.frombuffer(body, "<f8")) if len(body) % 8 == 0 else ()
+        values = [float(v) for v in np.frombuffer(body, "<f8")] if len(body) % 8 == 0 else []
         if command == wire.SET_IMPEDANCE:
             good, name = all(0.0 <= v <= STIFFEST for v in values), "impedance"
         elif command == wire.SET_COLLISION:
@@ -110,7 +110,7 @@ class Desk:
         else:
             good, name = True, f"command_{command}"
         if good:
-            self.settings[name] = tuple(float(v) for v in values)
+            self.settings[name] = tuple(values)
         return wire.SUCCESS if good else wire.INVALID
 
     def moved(self, tcp: Any, status: int) -> None:

@@ -1,0 +1,80 @@
+"""The FR3 driver, through the real libfranka, against the fake arm in a process of its own: contract cases and rig."""
+
+import itertools
+import os
+from contextlib import contextmanager
+from importlib.util import find_spec
+
+import numpy as np
+from driver_cases import Case
+
+from palmar.real_robot.drivers.fr3 import open_driver
+from palmar.real_robot.drivers.fr3_config import Fr3Config
+from palmar.real_robot.fakes.fci_process import FciProcess
+
+JOINTS = tuple(f"fr3_joint{i}" for i in range(1, 8))
+PATIENCE = 0.05
+"""A busy machine is no bad network; a robot's is 1 ms."""
+TIMEOUT = 0.3
+PRIORITY = 20
+"""Of the fake, where real-time priority is allowed."""
+missing = "" if find_spec("pylibfranka") else "needs pylibfranka: pip install -e '.[franka]'"
+_numbers = itertools.count(2)
+
+
+def address():
+    """A loopback address of this process's own: the port is always 1337."""
+    return f"127.{1 + os.getpid() // 250 % 250}.{1 + os.getpid() % 250}.{next(_numbers)}"
+
+
+class Controls:
+    def __init__(self, fake):
+        self.fake = fake
+        self.cut = lambda: fake.do("cut")
+        self.restore = lambda: fake.do("restore")
+        self.raise_fault = lambda name: fake.do("raise_fault", name)
+        self.reset = lambda: fake.do("reset")
+
+    def position(self):
+        return np.array(self.fake.report()["q"])
+
+    def holding(self):
+        """Its own controller or its brakes hold it in every mode; what shows is that it stands by its set-point."""
+        r = self.fake.report()
+        return bool(np.abs(np.subtract(r["q"], r["q_d"])).max() < 0.02)
+
+    def received(self):
+        return self.fake.report()["received"]
+
+
+@contextmanager
+def rig(**options):
+    """(driver, fake) at rest."""
+    with FciProcess(address(), patience=PATIENCE, priority=PRIORITY, **options) as fake:
+        driver = open_driver(Fr3Config(address=fake.address, timeout=TIMEOUT), JOINTS)
+        try:
+            yield driver, fake
+        finally:
+            driver.close()
+
+
+@contextmanager
+def make(folder):
+    with rig() as (driver, fake):
+        yield driver, Controls(fake)
+
+
+def cases():
+    if missing:
+        return []
+    return [
+        Case(
+            name="fr3",
+            make=make,
+            rate=1000.0,
+            faults=("joint_reflex", "cartesian_reflex", "user_stopped"),
+            cut_within=TIMEOUT + 0.1,
+            watchdog=20 * PATIENCE + 0.5,
+            reach=0.08,
+        )
+    ]
