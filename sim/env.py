@@ -9,13 +9,14 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from palmar.safety import tracking
 from palmar.safety.constraints import ConstraintSet
 from palmar.safety.robot import RobotModel
 from palmar.safety.types import CommandRefused, Measurement
 from palmar.sim import scene
 from palmar.sim.adversary import Adversary, Budget, Limited, Moment, Surface
 from palmar.sim.clearance import clearance_routine, regions_routine
+from palmar.sim.commands import bounds_of, follow
+from palmar.sim.costs import Costs
 from palmar.sim.drawn import Drawn
 from palmar.sim.engines.mujoco_cpu import Clearance, MujocoEngine
 from palmar.sim.interface import Seen, Step, Task, View
@@ -76,7 +77,8 @@ class VectorEnv:
         )
         self.constraint_names = constraints.names if constraints is not None else ()
         self.substeps = round(1 / (task.config.rate * self.engine.dt))
-        self._period = self.substeps * self.engine.dt
+        self._period, self._bounds = self.substeps * self.engine.dt, bounds_of(robot.limits)
+        self._judged = Costs(constraints, self.engine.dt) if constraints is not None else None
         self._stagger, self._dump, self._reality, self._adversary = stagger, dump, reality, adversary
         self.drawn: Drawn | None = None
         self._seed, self._nthread = seed, nthread
@@ -221,25 +223,17 @@ class VectorEnv:
 
     def _commands(self, target: Array) -> tuple[Array, Array, Array, Array]:
         """Joint commands and derivatives at each physics step of the interval, (S, B, n) each."""
-        start = self._reference
-        dt, limits = self.engine.dt, self.robot.limits
         out = np.empty((4, self.substeps, *target.shape))
-        for s in range(self.substeps):
-            r, rd = tracking.interpolate(start, target, phase=(s + 1) / (self.substeps + 1e-9), period=self._period)
-            x = tracking.toward(self._u, self._ud, r, rd)
-            x = tracking.box_limited(x, self._udd, self._u, self._ud, limits=limits, dt=dt)
-            out[3, s] = (x - self._udd) / dt
-            self._u, self._ud = tracking.integrate(self._u, self._ud, x, dt=dt)
-            self._udd = x
-            out[0, s], out[1, s], out[2, s] = self._u, self._ud, x
-        self._reference = target.copy()
+        start, target = self._reference, np.array(target, dtype=np.float64, order="C")
+        follow(self._bounds, start, target, self._period, self.engine.dt, self._u, self._ud, self._udd, out)
+        self._reference = target
         return out[0], out[1], out[2], out[3]
 
     def _costs(self, samples: Measurement) -> tuple[Array, Array]:
         """Costs (B, K) of the interval and its smallest margins (B, K), float32."""
-        if self.constraints is None:
+        if self._judged is None:
             return np.zeros((self.num_envs, 0), np.float32), np.zeros((self.num_envs, 0), np.float32)
-        result = self.constraints.over(samples, self._carry, dt=self.engine.dt)
+        result = self._judged.over(samples, self._carry)
         self._carry = result.carry
         return result.cost.astype(np.float32), result.margin.astype(np.float32)
 

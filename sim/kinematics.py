@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import mujoco
 import numpy as np
+from numba import njit
 
 from palmar.safety import batched_tree, geometry
 from palmar.safety.robot import RobotModel
@@ -19,6 +20,13 @@ except ImportError:  # MuJoCo before 4.0, which Isaac Lab pins
     Batch = None
 
 Array = np.ndarray
+NEEDLESS = (
+    mujoco.mjtDisableBit.mjDSBL_CONTACT
+    | mujoco.mjtDisableBit.mjDSBL_CONSTRAINT
+    | mujoco.mjtDisableBit.mjDSBL_ACTUATION
+    | mujoco.mjtDisableBit.mjDSBL_SENSOR
+)
+"""What a forward pass need not compute for the sake of poses."""
 DAMPING = 0.03
 """Damping of the pseudo-inverse [m or rad per rad]; learning.md, section 1."""
 
@@ -48,7 +56,7 @@ class Kinematics:
         self._placed = Placed(robot) if Batch is None else None
         if Batch is None:
             return
-        model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT
+        model.opt.disableflags |= NEEDLESS
         self._batch = Batch(model, nsim=batch, nthread=nthread)
         self._qadr = np.array([model.joint(j).qposadr[0] for j in robot.joints])
         self._arm = np.array([model.joint(j).id for j in robot.joints[: robot.n_arm]])
@@ -64,15 +72,32 @@ class Kinematics:
             return self._placed.hand(q)
         self._qpos[:, self._qadr] = q
         self._batch.forward(stage=mujoco.mjtStage.mjSTAGE_POS)
-        palm = self._xpos[:, self._palm].copy()
-        axis, anchor = self._axis[:, self._arm], self._anchor[:, self._arm]  # (B, 7, 3)
-        linear = np.cross(axis, palm[:, None] - anchor)
+        shape = (len(q), len(self._arm), 6)
+        palm, tips, screws = np.empty((len(q), 3)), np.empty((len(q), len(self._tips), 3)), np.empty(shape)
+        at = self._xpos, self._axis, self._anchor, self._geom
+        _read(*at, self._palm, self._arm, self._tips, palm, tips, screws)
         return Hand(
             palm=palm,
             rotation=self._xmat[:, self._palm].reshape(-1, 3, 3).copy(),
-            tips=self._geom[:, self._tips].copy(),
-            jacobian=np.concatenate([linear, axis], axis=-1).swapaxes(1, 2),
+            tips=tips,
+            jacobian=screws.swapaxes(1, 2),
         )
+
+
+@njit(cache=True, nogil=True)
+def _read(xpos, xaxis, xanchor, geom_xpos, body, joints, geoms, palm, tips, screws):
+    """Palm (B, 3), fingertips (B, 4, 3) and columns of the Jacobian (B, n_arm, 6) out of MuJoCo's fields."""
+    for w in range(len(palm)):
+        for i in range(3):
+            palm[w, i] = xpos[w, body, i]
+            for k in range(len(geoms)):
+                tips[w, k, i] = geom_xpos[w, geoms[k], i]
+        for k in range(len(joints)):
+            j = joints[k]
+            for i in range(3):
+                a, b = (i + 1) % 3, (i + 2) % 3
+                x, y = palm[w, a] - xanchor[w, j, a], palm[w, b] - xanchor[w, j, b]
+                screws[w, k, i], screws[w, k, 3 + i] = xaxis[w, j, a] * y - xaxis[w, j, b] * x, xaxis[w, j, i]
 
 
 class Placed:
