@@ -78,7 +78,7 @@ class Fr3:
 
     @property
     def fault(self) -> str:
-        """libfranka's errors by name, ``user_stopped``, ``guiding``, ``other`` (brakes closed); until ``recover``."""
+        """Errors by libfranka's names, ``user_stopped``, ``guiding``, ``other`` (brakes closed); until ``recover``."""
         return self._fault
 
     def read(self) -> RobotState:
