@@ -179,7 +179,7 @@ def test_onto_topics_where_a_robot_speaks_is_refused(r, path):
 
 
 @over_ros
-def test_onto_a_robot_chunks_follow_the_rollout_and_the_process_ends(self, r, path, tmp_path, monkeypatch):
+def test_onto_a_robot_chunks_follow_the_rollout_and_the_process_ends(r, path, tmp_path, monkeypatch):
     import signal
 
     from ros_seat import seat
