@@ -13,6 +13,7 @@ from palmar.safety.types import ConfigError
 
 FORMAT = 1
 HARDWARE = ("twin", "fake", "real")
+ALIGNMENT = ("glide", "refuse")
 PARTS = ("arm", "hand")
 """Devices of a robot, the fastest first."""
 
@@ -101,8 +102,10 @@ class RunConfig:
     qpos: tuple[float, ...] = ()
     """Start state of the twin, (nq,)."""
     twin: TwinConfig = field(default_factory=TwinConfig)
+    alignment: str = "glide"
+    """What happens when the policy's first command is far from where the robot stands: ``glide`` or ``refuse``."""
     priority: int = 60
-    """Real-time priority of the control process, where allowed; the twin's is 10 higher."""
+    """Real-time priority of the control process, where allowed; devices' is 5 higher, fakes' 8, the twin's 10."""
     period: float = 0.001
     bundle: str = ""
     instruction: str = ""
@@ -120,7 +123,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.format != FORMAT:
             raise ConfigError(f"run configuration of format {self.format!r}, this Palmar reads {FORMAT}")
-        for name, accepted in (("hardware", HARDWARE), ("mode", ("enforce", "shadow"))):
+        for name, accepted in (("hardware", HARDWARE), ("mode", ("enforce", "shadow")), ("alignment", ALIGNMENT)):
             if getattr(self, name) not in accepted:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}, accepted {list(accepted)}")
         if not 0 < self.priority < 90 or not 0.0005 <= self.period <= 0.1:

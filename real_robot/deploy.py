@@ -23,7 +23,8 @@ from uuid import uuid4
 import numpy as np
 
 from palmar.real_robot import ros_env, shared
-from palmar.real_robot.config import RunConfig, TwinConfig
+from palmar.real_robot.config import HARDWARE, PARTS, RunConfig, TwinConfig
+from palmar.real_robot.hardware import devices
 from palmar.real_robot.layout import LAYOUTS, STATES
 from palmar.real_robot.twin_scene import Success, lift_world
 from palmar.safety.types import ConfigError, PalmarError
@@ -36,6 +37,8 @@ Progress = Callable[[str, float], None]
 NODES = ("palmar_bridge", "palmar_policy")
 READY = 180.0
 """How long the control process may take to get ready; the first use on a machine compiles [s]."""
+DEVICE = 30.0
+"""How long fakes and devices may take to get ready [s]."""
 STOP = 8.0
 """How long a process may take to stop before it is killed [s]."""
 
@@ -54,6 +57,15 @@ class DeployConfig:
     bundle: str = ""
     """Folder or file of the policy bundle; '' sways every joint a little, to check the chain."""
     robot: str = "fr3_leap"
+    hardware: str = "twin"
+    """``twin``, ``fake`` (real drivers on fakes of their hardware, the twin's physics) or ``real``."""
+    devices: str = ""
+    """A name in ``configs/hardware`` or a path; '' is the robot's name."""
+    arm: dict[str, Any] = field(default_factory=dict)
+    """What differs from that file for the arm, for example its address."""
+    hand: dict[str, Any] = field(default_factory=dict)
+    alignment: str = "glide"
+    """What happens when the policy's first command is far from where the robot stands: glide there, or refuse."""
     task: str = "lift"
     constraints: str = "arm_hand"
     """A name in ``configs/constraints`` or a path."""
@@ -70,6 +82,10 @@ class DeployConfig:
     def __post_init__(self) -> None:
         if self.task != "lift":
             raise ConfigError(f"task is {self.task!r}, accepted ['lift']")
+        if self.hardware not in HARDWARE:
+            raise ConfigError(f"hardware is {self.hardware!r}, accepted {list(HARDWARE)}")
+        if self.hardware == "twin" and (self.arm or self.hand or self.devices):
+            raise ConfigError("the twin has no devices: say hardware=fake or hardware=real")
         if not 0 < self.timeout <= 3600 or not 0 <= self.domain <= 100:
             raise ConfigError(f"need 0 < timeout <= 3600 and 0 <= domain <= 100, got {self.timeout}, {self.domain}")
 
@@ -78,7 +94,8 @@ class DeployConfig:
 class DeployResult:
     """What happened."""
 
-    success: bool
+    success: bool | None
+    """None on hardware: nobody there knows."""
     reason: str
     """Why it ended: success, timeout, stopped, or which process died."""
     target: str
@@ -98,8 +115,8 @@ class DeployResult:
     lost: int
     """Chunks that were published but never reached the filter."""
     realtime: bool
-    tracker_error_mm: float
-    """Root mean square distance of tracked from true object positions [mm]."""
+    tracker_error_mm: float | None
+    """Root mean square distance of tracked from true object positions; None where the truth is not known [mm]."""
     rollout: str
     run_dir: str
 
@@ -183,6 +200,9 @@ def resolve(config: DeployConfig) -> tuple[RunConfig, int]:
     if config.bundle and not Path(config.bundle).exists():
         raise ConfigError(f"no bundle at {config.bundle!r}")
     out, tag = Path(config.out).resolve(), uuid4().hex[:12]
+    wires = {part: str(shared.directory() / f"palmar-{tag}-{part}") for part in PARTS}
+    changes = {"arm": config.arm, "hand": config.hand}
+    parts = () if config.hardware == "twin" else devices(config.devices or config.robot, robot, wires, changes)
     out.mkdir(parents=True, exist_ok=True)
     if (out / "rollout.mcap").exists():
         raise ConfigError(f"{out} holds a rollout already; name another folder")
@@ -191,7 +211,10 @@ def resolve(config: DeployConfig) -> tuple[RunConfig, int]:
         robot=robot.to_json(),
         constraints=path.read_text(),
         control_memory=str(shared.directory() / f"palmar-{tag}-control"),
-        twin_memory=str(shared.directory() / f"palmar-{tag}-twin"),
+        twin_memory=str(shared.directory() / f"palmar-{tag}-twin") if config.hardware != "real" else "",
+        hardware=config.hardware,
+        devices=parts,
+        alignment=config.alignment,
         scene=world.xml,
         objects=world.objects,
         blocks=world.blocks,
@@ -231,11 +254,11 @@ def deploy(config: DeployConfig, *, progress: Progress | None = None) -> DeployR
         with ExitStack() as stack:
             children = stack.enter_context(Processes(folder, folder / "run.json", environment))
             up = bring_up(run, children, record=config.record, say=say)
-            outcome = _watch(run, target, children, up, timeout=config.timeout, say=say)
+            outcome = _watch(target, children, up, timeout=config.timeout, say=say)
             say("stopping", 1.0)
             return _wind_down(run, target, children, outcome)
     finally:
-        for path in (run.control_memory, run.twin_memory):
+        for path in run.memories:
             Path(path).unlink(missing_ok=True)  # only a process that was killed leaves its file
 
 
@@ -245,9 +268,7 @@ def bring_up(run: RunConfig, children: Processes, *, record: bool, say: Progress
     Raises:
         DeployError: If something did not start in time.
     """
-    say("starting the twin", 0.0)
-    children.start("twin", "twin")
-    twin = _attach(Path(run.twin_memory), "twin", children)
+    maps = start_hardware(run, children, say=say)
     if record:
         children.start("recorder", "recorder")
     children.start("bridge", "nodes.bridge")
@@ -258,7 +279,31 @@ def bring_up(run: RunConfig, children: Processes, *, record: bool, say: Progress
     _until(lambda: control.blocks["state"].read() is not None, READY, "control process", children)
     say("configuring and activating nodes", 0.0)
     activate(children, *NODES)
-    return {"twin": twin, "control": control}
+    return maps | {"control": control}
+
+
+def start_hardware(run: RunConfig, children: Processes, *, say: Progress) -> dict[str, shared.SharedMap]:
+    """Start the twin, the fakes and the devices that ``run`` has; the twin's shared file, attached.
+
+    Raises:
+        DeployError: If one did not start in time, as when a device does not answer on its port.
+    """
+    maps = {}
+    if run.hardware != "real":
+        say("starting the twin", 0.0)
+        children.start("twin", "twin")
+        maps["twin"] = _attach(Path(run.twin_memory), "twin", children)
+    if run.hardware == "fake":
+        say("starting the fakes", 0.0)
+        children.start("fakes", "fakes.serve")
+        _until((children.folder / "fakes.json").exists, DEVICE, "fakes", children)
+    for device in run.devices:
+        say(f"opening the {device.name}", 0.0)
+        children.extra[device.name] = ["--name", device.name]
+        children.start(device.name, "device")
+    for device in run.devices:
+        _until(Path(device.memory).exists, DEVICE, device.name, children)
+    return maps
 
 
 def activate(children: Processes, *nodes: str) -> None:
@@ -293,15 +338,43 @@ def _until(condition: Callable[[], bool], timeout: float, what: str, children: P
 
 @dataclass(frozen=True)
 class _Outcome:
-    success: bool
+    success: bool | None
     reason: str
     seconds: float
-    tracker_error: float
+    tracker_error: float | None
     intervention: float
 
 
+class _Truth:
+    """What only a simulated robot knows: whether the task is done, and how well its objects are tracked."""
+
+    def __init__(self, twin: shared.SharedMap | None, target: int):
+        self._twin, self._success = twin, Success(target)
+        self._seen: bytes | None = None
+        self._errors: list[float] = []
+
+    @property
+    def known(self) -> bool:
+        """Whether there is any."""
+        return self._twin is not None
+
+    def done(self) -> bool:
+        """Look; whether the task has succeeded."""
+        if self._twin is None:
+            return False
+        truth, tracked = self._twin.blocks["truth"].read(), self._twin.blocks["objects"].read()
+        assert truth is not None  # the control process, which is ready, needs a running twin
+        if tracked is not None and self._seen != bytes(tracked["seq"]):
+            self._seen = bytes(tracked["seq"])
+            self._errors.append(np.sum((tracked["position"] - truth["position"]) ** 2, axis=-1).mean())
+        return self._success.update(float(truth["t"]), truth["position"], truth["start"])
+
+    def error(self) -> float | None:
+        """Root mean square distance of tracked from true positions [m]."""
+        return float(np.sqrt(np.mean(self._errors))) if self._errors else None
+
+
 def _watch(
-    run: RunConfig,
     target: int,
     children: Processes,
     maps: dict[str, shared.SharedMap],
@@ -310,19 +383,13 @@ def _watch(
     say: Progress,
 ) -> _Outcome:
     """Wait for success by the twin's truth, the end of the time, or a stop."""
-    begin, success, errors, seen = time.monotonic(), Success(target), [], None
-    reason = "timeout"
+    begin, truth, reason = time.monotonic(), _Truth(maps.get("twin"), target), "timeout"
     while reason == "timeout" and (used := time.monotonic() - begin) < timeout:
         children.check()
-        truth, tracked = maps["twin"].blocks["truth"].read(), maps["twin"].blocks["objects"].read()
         state = maps["control"].blocks["state"].read()
-        # The start-up waited for the control process, which needs a running twin.
-        assert truth is not None and state is not None
-        if tracked is not None and seen != bytes(tracked["seq"]):
-            seen = bytes(tracked["seq"])
-            errors.append(np.sum((tracked["position"] - truth["position"]) ** 2, axis=-1).mean())
+        assert state is not None  # the start-up waited for it
         name, why = STATES[int(state["state"])].value, state["reason"].decode()
-        if success.update(float(truth["t"]), truth["position"], truth["start"]):
+        if truth.done():
             reason = "success"
         elif name == "latched":
             reason = f"stopped: {why}"
@@ -332,15 +399,15 @@ def _watch(
     # Read now: from here on the policy is taken away, which is no intervention of the filter.
     last = maps["control"].blocks["state"].read()
     assert last is not None
-    error = float(np.sqrt(np.mean(errors or [np.nan])))
-    return _Outcome(reason == "success", reason, time.monotonic() - begin, error, float(last["intervention_s"]))
+    success = reason == "success" if truth.known else None
+    return _Outcome(success, reason, time.monotonic() - begin, truth.error(), float(last["intervention_s"]))
 
 
 def _wind_down(run: RunConfig, target: int, children: Processes, outcome: _Outcome) -> DeployResult:
-    """Stop policy, bridge, control, twin, recorder in this order, and gather what they left."""
+    """Stop policy, bridge, control, hardware, recorder in this order, and gather what they left."""
     folder = Path(run.run_dir)
     recorded = "recorder" in children.running
-    for name in ("policy", "bridge", "control", "twin"):
+    for name in ("policy", "bridge", "control", "hand", "arm", "fakes", "twin"):
         children.stop(name)
     control = json.loads((folder / "control.json").read_text())
     measured: dict[str, Any] = {k: control[k] for k in DeployResult.__dataclass_fields__ if k in control}
@@ -348,9 +415,9 @@ def _wind_down(run: RunConfig, target: int, children: Processes, outcome: _Outco
     result = DeployResult(
         success=outcome.success,
         reason=outcome.reason,
-        target=run.objects[target],
+        target=run.objects[target] if run.objects else run.task,
         seconds=outcome.seconds,
-        tracker_error_mm=1e3 * outcome.tracker_error,
+        tracker_error_mm=None if outcome.tracker_error is None else 1e3 * outcome.tracker_error,
         rollout=str(folder / "rollout.mcap") if recorded else "",
         run_dir=run.run_dir,
         **measured,

@@ -35,29 +35,42 @@ PHYSICS_DT = 0.001
 class Recorder:
     """From records in shared memory to messages in a file."""
 
-    def __init__(self, run: RunConfig, twin: shared.SharedMap, path: Path, log: logging.Logger):
+    def __init__(self, run: RunConfig, twin: shared.SharedMap | None, path: Path, log: logging.Logger):
+        """Record ``run`` to ``path``; without a twin what the robot itself knows, and the clock starts now."""
         self.run, self.twin, self.log = run, twin, log
         self.names = run.constraint_set(run.robot_model()).names
         self.control: shared.SharedMap | None = None
         self._chunk_version = 0
         self._servo: bytes | None = None
-        first = self._first()
-        self.writer = RolloutWriter(path, self._header(float(first["t"][0])))
+        self._seen = np.zeros(len(run.objects), np.int64)
+        if twin is None:
+            self.writer = RolloutWriter(path, self._header(time.monotonic(), engine="hardware"))
+            return
+        first = self._first(twin)
+        self.writer = RolloutWriter(path, self._header(float(first["t"][0]), engine="mujoco", **self._physics(twin)))
         self._put_physics(first)
 
-    def _first(self) -> np.ndarray:
+    def _first(self, twin: shared.SharedMap) -> np.ndarray:
         end = time.monotonic() + FIRST_STATE
-        while not len(self.twin.rings["physics"]):
+        while not len(twin.rings["physics"]):
             if time.monotonic() > end:
                 raise shared.SharedMemoryError(f"the twin made no step within {FIRST_STATE} s")
             time.sleep(EVERY)
-        return self.twin.rings["physics"].drain()
+        return twin.rings["physics"].drain()
 
-    def _header(self, t0: float) -> RolloutHeader:
-        run, now = self.run, time.monotonic()
-        model = mujoco.MjModel.from_xml_string(run.scene)
-        start = self.twin.blocks["start"].read()
+    def _physics(self, twin: shared.SharedMap) -> dict[str, Any]:
+        """Fields of the header from which the physics can be repeated."""
+        start = twin.blocks["start"].read()
         assert start is not None
+        return {
+            "physics_dt": PHYSICS_DT,
+            "model_xml": self.run.scene,
+            "model_hash": fingerprint(mujoco.MjModel.from_xml_string(self.run.scene)),
+            "state0": np.array(start["state"]),
+        }
+
+    def _header(self, t0: float, **more: Any) -> RolloutHeader:
+        run, now = self.run, time.monotonic()
         return RolloutHeader(
             task=run.task,
             instruction=run.instruction,
@@ -67,27 +80,25 @@ class Recorder:
             t0=t0,
             wall_start_ns=time.time_ns() - round((now - t0) * 1e9),
             objects=run.objects,
-            engine="mujoco",
             versions={name: _version(name) for name in ("mujoco", "numpy", "palmar", "ros-rclpy")},
             seed=run.seed,
             noise_seeds={"twin": run.seed},
-            config={k: v for k, v in vars(run).items() if k not in ("robot", "scene", "twin", "constraints")}
-            | {"twin": vars(run.twin)},
-            physics_dt=PHYSICS_DT,
-            model_xml=run.scene,
-            model_hash=fingerprint(model),
-            state0=np.array(start["state"]),
+            config={k: v for k, v in vars(run).items() if k not in ("robot", "scene", "twin", "constraints", "devices")}
+            | {"twin": vars(run.twin), "devices": [vars(d) for d in run.devices]},
+            **more,
         )
 
     def drain(self) -> int:
         """Write everything there is; how many records."""
-        count = self._put_physics(self.twin.rings["physics"].drain())
+        count = self._put_physics(self.twin.rings["physics"].drain()) if self.twin is not None else 0
         if self.control is None and Path(self.run.control_memory).exists():
             robot = self.run.robot_model().hash()
             self.control = shared.attach(Path(self.run.control_memory), LAYOUTS, kind="control", robot=robot)
         if self.control is None:
             return count
         self._put_chunk(self.control.blocks["chunk"])
+        if self.twin is None:
+            self._put_objects(self.control.blocks["objects"])
         return count + self._put_ticks(self.control.rings["ticks"].drain())
 
     def _put_physics(self, records: np.ndarray) -> int:
@@ -154,11 +165,23 @@ class Recorder:
             Chunk(c["q"][:h], c["t"][:h], sequence, received, stiffness=stiffness, damping=damping),
         )
 
+    def _put_objects(self, block: shared.Block) -> None:
+        """Poses that were heard since the last look; a tracker faster than ``EVERY`` is thinned out."""
+        try:
+            o = block.read()
+        except shared.TornRead:
+            return
+        if o is None:
+            return
+        for k in np.flatnonzero(o["seq"] != self._seen):
+            self.writer.object_pose(float(o["t"][k]), self.run.objects[k], o["position"][k], o["quaternion"][k])
+        self._seen = o["seq"].copy()
+
     def finish(self) -> None:
         """Drain what is left, say how the run ended, close the file."""
         while self.drain():
             pass
-        dropped = {"physics": self.twin.rings["physics"].dropped}
+        dropped = {"physics": self.twin.rings["physics"].dropped} if self.twin is not None else {}
         if self.control is not None:
             dropped["ticks"] = self.control.rings["ticks"].dropped
         path = Path(self.run.run_dir) / "result.json"
@@ -179,7 +202,9 @@ def run_recorder(run: RunConfig, stopping: Stopping, log: logging.Logger) -> Non
     """Record until told to stop."""
     realtime.prefer(10)
     robot = run.robot_model().hash()
-    twin = shared.wait_attach(Path(run.twin_memory), LAYOUTS, kind="twin", robot=robot, timeout=FIRST_STATE)
+    twin = None
+    if run.hardware != "real":
+        twin = shared.wait_attach(Path(run.twin_memory), LAYOUTS, kind="twin", robot=robot, timeout=FIRST_STATE)
     recorder = Recorder(run, twin, Path(run.run_dir) / "rollout.mcap", log)
     log.info("recording to %s", recorder.writer.path)
     while not stopping:
