@@ -92,7 +92,7 @@ class PalmarEnv(DirectRLEnv):
         self._physics_handles_decimation = False  # every physics step has its own command and is measured
         self.plant = Plant(
             self.scene, self.robot, self._parts, self.constraints, dt=self.physics_dt,
-            solver=_solver() if newton else None,
+            solver=isaaclab_model.solver() if newton else None,
         )  # fmt: skip
         self.broken = 0
         """Worlds that were restarted because their state was not finite."""
@@ -296,10 +296,3 @@ def _numpy(x: Tensor) -> Array:
     """A copy on the host; floats as float64."""
     x = x.detach().to("cpu")
     return (x.to(torch.float64) if x.is_floating_point() else x).numpy().copy()
-
-
-def _solver() -> Any:
-    """Newton's solver of the running simulation."""
-    from isaaclab_newton.physics import NewtonManager
-
-    return NewtonManager._solver

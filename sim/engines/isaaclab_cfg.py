@@ -19,9 +19,20 @@ TIMESTEP = 0.005
 """Physics step, as in our MJCF [s]."""
 
 
+CCD_TOLERANCE = 1e-5
+"""Of convex collisions [m], as in engine ``mujoco_warp``."""
+
+
+@configclass
+class SolverCfg(MJWarpSolverCfg):
+    """Isaac Lab hands on what Newton's solver knows; its own configuration leaves this out."""
+
+    ccd_tolerance: float = CCD_TOLERANCE
+
+
 def newton(*, cone: str, nconmax: int, njmax: int) -> NewtonCfg:
     """MuJoCo Warp with room for so many contacts and constraint rows per world; integrator and steps of our MJCF."""
-    solver = MJWarpSolverCfg(
+    solver = SolverCfg(
         integrator="implicitfast", cone=cone, impratio=1.0, iterations=20, ls_iterations=30, tolerance=1e-6,
         nconmax=nconmax, njmax=njmax,
     )  # fmt: skip

@@ -39,6 +39,11 @@ def before_allocation(joints: Sequence[str], tips: Sequence[str]) -> Any:
     return NewtonManager.register_callback(told, PhysicsEvent.MODEL_INIT, order=AFTER_ASSETS, wrap_weak_ref=False)
 
 
+def solver() -> Any:
+    """Newton's solver of the running simulation."""
+    return NewtonManager._solver
+
+
 def _put_right(_event: Any, *, joints: frozenset[str], tips: frozenset[str]) -> None:
     sim = SimulationContext.instance()
     builder = sim.get_or_create_backend(NewtonBuilderCfg(physics_cfg=sim.cfg.physics))

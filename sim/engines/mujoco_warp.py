@@ -39,6 +39,10 @@ LOST = (
 CCD_TOLERANCE = 1e-5
 """Of convex collisions [m].  At MuJoCo's 1e-6, made for float64, MuJoCo Warp 4.0.0 (float32) now and then sees an
 upright cylinder 0.6 m deep in the table it stands on: 4 of 131,072 poses; at 1e-5 none of 983,040 (docs/engines.md)."""
+PLAIN_BOXES = int(mujoco.mjtDisableBit.mjDSBL_NATIVECCD)
+"""With this bit set MuJoCo Warp computes boxes against boxes as MuJoCo does, each contact with its own depth, and all
+other pairs as without.  Otherwise a pressed block has four contacts of one depth, and of normals that tilt: after a
+finger's touch joints were 0.2 rad off within a second (docs/engines.md)."""
 FAILED = 1e10
 """MuJoCo gives up on a state with a larger number (mjMAXVAL)."""
 
@@ -93,6 +97,7 @@ class WarpEngine:
         self.config = config = config or WarpConfig()
         model = copy.copy(model)
         model.opt.ccd_tolerance = max(model.opt.ccd_tolerance, CCD_TOLERANCE)
+        model.opt.disableflags |= PLAIN_BOXES
         self.model, self.robot, self.nworld, self.substeps = model, robot, nworld, substeps
         self.dt, self.device, self._record = float(model.opt.timestep), device_of(config.device), graph and config.graph
         self.samples = Samples(
