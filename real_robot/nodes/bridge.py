@@ -56,7 +56,7 @@ class Bridge(LifecycleNode):
         self._active = False
         self._received = self._seq = 0
         self._last_number, self._lost = -1, 0
-        self._last_state = None
+        self._last_state, self._read_t = None, 0.0
         self._sent = executed.Sent()
         self._seen_objects = np.zeros(len(run.objects), np.int64)
         parameters.text(self, "expected_publisher", "", "the only node that may command; '' for whoever comes first")
@@ -79,7 +79,8 @@ class Bridge(LifecycleNode):
             self._tracked = poses.Tracked(self.run.objects, oldest=float(parameters.value(self, "object_age")))
             self._objects = control.blocks["objects"]
         elif self.run.objects:
-            twin = shared.attach(Path(self.run.twin_memory), LAYOUTS, kind="twin", robot=same)
+            where = Path(self.run.twin_memory)
+            twin = shared.wait_attach(where, LAYOUTS, kind="twin", robot=same, timeout=CONTROL_WAIT)
             self._maps.append(twin)
             self._twin = twin.blocks["objects"]
         self._chunk, self._request = control.blocks["chunk"], control.blocks["request"]
@@ -285,7 +286,9 @@ class Bridge(LifecycleNode):
         if s is None or time.monotonic() - float(s["t"]) > FRESH:
             return  # no state is better than an old one with a fresh stamp
         joints, clock = self.robot.joints, self.get_clock()
-        self._joint_states.publish(outgoing.joint_state(joints, s, outgoing.stamp(clock, float(s["read_t"]))))
+        if float(s["read_t"]) != self._read_t:  # a reading is published once
+            self._read_t = float(s["read_t"])
+            self._joint_states.publish(outgoing.joint_state(joints, s, outgoing.stamp(clock, self._read_t)))
         if (sent := self._sent.take(s)) is not None:
             self._executed.publish(executed.message(joints, sent, outgoing.stamp(clock, float(sent.t[0]))))
         now = (int(s["state"]), bytes(s["reason"]), bytes(s["foreseen"]), int(s["edited_seq"]))

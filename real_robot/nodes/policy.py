@@ -225,11 +225,16 @@ class PolicyNode(LifecycleNode):
         Raises:
             SightRefused: If any of it is missing or stale.
         """
+        _, q, qd = _named("joints", lambda: self._read(now))
+        position, quaternion = _named("object", lambda: self._tracked.look(now))
+        return Sight(q, qd, position, quaternion, _named("view", lambda: self._views.look(now)))
+
+    def _read(self, now: float) -> tuple[float, Array, Array]:
+        """The newest joint state."""
         if self._joints is None:
             raise SightRefused("unseen: no joint state yet")
-        at, q, qd = self._joints
-        stamps.age("the joint state", at, now, oldest=self._joint_age)
-        return Sight(q, qd, *self._tracked.look(now), self._views.look(now))
+        stamps.age("the joint state", self._joints[0], now, oldest=self._joint_age)
+        return self._joints
 
     def _diagnose(self) -> None:
         if not self._active or self._chooser is None:
@@ -252,6 +257,14 @@ class PolicyNode(LifecycleNode):
             )
         ]
         self._diagnostics.publish(out)
+
+
+def _named(kind: str, look: Callable[[], Any]) -> Any:
+    """What is seen; a refusal says of what kind it is."""
+    try:
+        return look()
+    except SightRefused as error:
+        raise SightRefused(f"{kind}_{error}") from error
 
 
 def message(joints: Sequence[str], targets: Array, period: float) -> JointTrajectory:

@@ -38,12 +38,12 @@ def logged(transition: Callable[..., TransitionCallbackReturn]) -> Callable[...,
     return call
 
 
-def main(name: str, make: Callable[[RunConfig], Any], argv: Sequence[str] | None) -> int:
-    """Make the node, spin it, and deactivate it at the end."""
+def main(name: str, make: Callable[[RunConfig], Any], argv: Sequence[str] | None, *, nice: int = -10) -> int:
+    """Make the node, spin it, shut it down at the end; ``nice`` is asked for: positive is less of the processor."""
     argv = list(sys.argv[1:] if argv is None else argv)
     run, log = begin(name, argv)
     stopping = Stopping()
-    realtime.prefer(-10)
+    realtime.prefer(nice)
     rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO, domain_id=run.domain or None)
     node = make(run)
     executor = SingleThreadedExecutor()

@@ -20,7 +20,7 @@ from palmar.real_robot.nodes.stamps import SightRefused
 from palmar.safety.types import Array, ConfigError
 
 PREFIX = "view/"
-SKEW, OLDEST = 0.02, 0.3
+SKEW, OLDEST = 0.02, 0.5
 """Defaults: largest distance in time of a picture and its joint reading, oldest picture that is acted on [s]."""
 REMEMBERED = 256
 """Joint readings, 2.5 s at 100 Hz."""

@@ -5,6 +5,7 @@ cheap.  The control process itself is in ``ros_rig``.
 """
 
 import os
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,8 +31,7 @@ class Ros:
         self.context = rclpy.Context()
         rclpy.init(context=self.context, domain_id=self.domain)
         self.executor = SingleThreadedExecutor(context=self.context)
-        self.every = []
-        """Called while spinning."""
+        self.env = env
 
     def node(self, name="test", namespace=None):
         import rclpy
@@ -49,9 +49,24 @@ class Ros:
     def spin(self, seconds=0.05):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            for act in self.every:
-                act()
             self.executor.spin_once(timeout_sec=0.005)
+
+    def change(self, name, *transitions):
+        """Drive the lifecycle node ``name`` of another process."""
+        from lifecycle_msgs.srv import ChangeState
+
+        from palmar.real_robot.nodes.lifecycle import TRANSITIONS
+
+        node = self.node("changer")
+        client = node.create_client(ChangeState, f"{name}/change_state")
+        self.until(client.service_is_ready, name, timeout=30.0)
+        for transition in transitions:
+            request = ChangeState.Request()
+            request.transition.id = TRANSITIONS[transition]
+            future = client.call_async(request)
+            self.until(future.done, transition, timeout=30.0)
+            assert future.result().success, f"{name} refused to {transition}"
+        self.drop(node)
 
     def until(self, condition, what="condition", *, timeout=15.0, every=lambda: None):
         end = time.monotonic() + timeout
@@ -84,10 +99,16 @@ class Seat:
         names = self.run.constraint_set(robot).names
         d = shared.Description("control", robot.hash(), robot.joints, self.run.objects, names)
         self.map = shared.create(Path(self.run.control_memory), d, control_layout(d))
-        self.index = 0
-        r.every.append(self.beat)
+        self.index, self._over = 0, threading.Event()
+        self._thread = threading.Thread(target=self._beats, daemon=True)
+        self._thread.start()
+
+    def _beats(self):
+        while not self._over.wait(0.01):
+            self.beat()
 
     def beat(self):
+        """The control process's block ``state``, as of now."""
         self.index += 1
         block = self.map.blocks["state"]
         s = block.record
@@ -105,6 +126,8 @@ class Seat:
         return r["reason"].decode() if r["hold"] else ""
 
     def close(self):
+        self._over.set()
+        self._thread.join()
         self.map.close()
 
 
@@ -114,7 +137,6 @@ def seat(r, folder, **changes):
     try:
         yield s
     finally:
-        r.every.remove(s.beat)
         s.close()
 
 

@@ -160,7 +160,7 @@ def cut(message):
     ],
 )
 def test_a_picture_that_cannot_be_trusted_is_refused_by_name(bad, reason):
-    v = Views([Wanted("wrist", "color", 8, 6)])
+    v = Views([Wanted("wrist", "color", 8, 6)], oldest=0.3)
     v.joints(NOW - 0.1, np.zeros(2))
     v.take(0, color(NOW - 0.1), NOW)
     with pytest.raises(SightRefused) as error:
