@@ -103,8 +103,9 @@ def run(
     episodes: int = 300,
     among: Iterable[Case] | None = None,
     progress: Callable[[str], None] | None = None,
+    done: Callable[[dict], None] | None = None,
 ) -> dict:
-    """A row per policy and case."""
+    """A row per policy and case; ``done`` gets what there is after each."""
     robot = load_robot()
     path = Path(str(files("palmar.configs"))) / "constraints" / "arm_hand.yaml"
     constraints = load(path, robot.limits)
@@ -121,7 +122,13 @@ def run(
                 progress(f"{case.name}: {name}")
             found = evaluate(env, policy_of(name), episodes=episodes, seed=SEED)
             rows.append(_row(case.name, name, found))
-    return {"name": "lift_randomized", "episodes": episodes, "seed": SEED, "rows": rows}
+            if done:
+                done(_told(rows, episodes))
+    return _told(rows, episodes)
+
+
+def _told(rows: list[dict], episodes: int) -> dict:
+    return {"name": "lift_randomized", "episodes": episodes, "seed": SEED, "worlds": WORLDS, "rows": rows}
 
 
 def policy_of(name: str) -> Any:
@@ -193,11 +200,15 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     chosen = [c for c in (factors() if args.factors else cases()) if not args.cases or c.name in args.cases]
-    found = run(args.policies, episodes=args.episodes, among=chosen, progress=print)
-    for row in found["rows"]:
-        print(row["case"], "|", row["policy"], row["lifted"], "of", row["episodes"], row["over"])
-    if args.json is not None:
-        provenance.write(args.json, {**found, "record": provenance.run_record({"bench": "lift_randomized"}, None)})
+    record = provenance.run_record({"bench": "lift_randomized"}, None)
+
+    def keep(found: dict) -> None:
+        row = found["rows"][-1]
+        print(row["case"], "|", row["policy"], row["lifted"], "of", row["episodes"], row["over"], flush=True)
+        if args.json is not None:
+            provenance.write(args.json, {**found, "record": record})
+
+    run(args.policies, episodes=args.episodes, among=chosen, done=keep)
 
 
 if __name__ == "__main__":
