@@ -15,13 +15,13 @@ import random
 import select
 import threading
 import time
-import tty
 from typing import Protocol
 
 import can
 import numpy as np
 
 from palmar.real_robot.fakes.plant import Plant
+from palmar.real_robot.fakes.serial_line import Terminal
 
 SYSTEM_ON, SYSTEM_OFF, TORQUE, PERIOD = 0x40, 0x41, 0x60, 0x81
 INFO, SERIAL, POSITION, TEMPERATURE = 0x80, 0x88, 0x20, 0x38
@@ -80,16 +80,15 @@ class Slcan:
     interface = "slcan"
 
     def __init__(self) -> None:
-        self._master, self._slave = os.openpty()
-        tty.setraw(self._slave)
-        os.set_blocking(self._master, False)
-        self.channel = os.ttyname(self._slave)
+        self._terminal = Terminal()
+        os.set_blocking(self._terminal.master, False)
+        self.channel = self._terminal.name
         self._rest, self._open = b"", False
 
     def receive(self, timeout: float) -> Frame | None:
         """See ``Line``."""
-        if b"\r" not in self._rest and select.select([self._master], [], [], timeout)[0]:
-            self._rest += os.read(self._master, 4096)
+        if b"\r" not in self._rest and select.select([self._terminal.master], [], [], timeout)[0]:
+            self._rest += os.read(self._terminal.master, 4096)
         line, found, rest = self._rest.partition(b"\r")
         if not found:
             return None
@@ -105,14 +104,13 @@ class Slcan:
         ident, data, _ = frame
         if self._open:
             try:
-                os.write(self._master, f"t{ident:03X}{len(data)}{data.hex().upper()}\r".encode())
+                os.write(self._terminal.master, f"t{ident:03X}{len(data)}{data.hex().upper()}\r".encode())
             except BlockingIOError:
                 pass
 
     def close(self) -> None:
         """See ``Line``; the port goes away."""
-        os.close(self._master)
-        os.close(self._slave)
+        self._terminal.close()
 
 
 class AllegroHand:

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import math
 import os
-import random
 import select
-import termios
 import threading
 import time
-import tty
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +20,7 @@ import numpy as np
 from palmar.real_robot.fakes.dynamixel_motor import HARDWARE_ERRORS, INSTRUCTION_ERROR, Motor
 from palmar.real_robot.fakes.dynamixel_packets import BROADCAST, STATUS, Framer, Packet, fast_status, packet
 from palmar.real_robot.fakes.plant import Plant
+from palmar.real_robot.fakes.serial_line import Damage, Terminal
 
 PING, READ, WRITE, REBOOT = 0x01, 0x02, 0x03, 0x08
 SYNC_READ, SYNC_WRITE, FAST_SYNC_READ = 0x82, 0x83, 0x8A
@@ -69,8 +67,11 @@ class DynamixelBus:
         """
         idents = list(range(plant.n)) if ids is None else list(ids)
         self.plant, self._offset, self._constant, self._stiffness = plant, offset, constant, stiffness
-        self.motors = {i: Motor(i, model=model, firmware=firmware) for i in idents}
-        self._order, self._rng = idents, random.Random(seed)
+        memory = memoryview(bytearray(256 * len(idents)))
+        rams = [memory[256 * k : 256 * (k + 1)] for k in range(len(idents))]
+        self._table = np.frombuffer(memory, np.uint8).reshape(len(idents), 256)
+        self.motors = {i: Motor(i, ram, model=model, firmware=firmware) for i, ram in zip(idents, rams, strict=True)}
+        self._order, self._damage = idents, Damage(seed)
         self._wire_time, self._link, self._lock = wire_time, link, threading.RLock()
         self._baud, self._epoch = baudrate, time.monotonic()
         for motor in self.motors.values():
@@ -81,22 +82,18 @@ class DynamixelBus:
         """Intact instruction packets so far."""
         self.goals_written = 0
         """Sync writes of goal positions so far."""
-        self._cut, self._frozen, self._drop, self._corrupt, self._torn, self._foreign = False, False, 0.0, 0, 0, 0
-        self._running, self._thread, self._master, self._slave = False, None, -1, -1
+        self._cut, self._frozen, self._foreign = False, False, 0
+        self._running, self._thread, self._terminal = False, None, None
         self._present()
 
     @property
     def port(self) -> str:
         """Path for the driver."""
-        return str(self._link) if self._link is not None else os.ttyname(self._slave)
+        return self._plugged().name
 
     def start(self) -> DynamixelBus:
         """Open the pseudo-terminal and answer from a thread."""
-        self._master, self._slave = os.openpty()
-        tty.setraw(self._slave)
-        if self._link is not None:
-            self._link.unlink(missing_ok=True)
-            self._link.symlink_to(os.ttyname(self._slave))
+        self._terminal = Terminal(self._link)
         self._running = True
         self._thread = threading.Thread(target=self._serve, name="dynamixel bus", daemon=True)
         self._thread.start()
@@ -108,10 +105,8 @@ class DynamixelBus:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-            os.close(self._master)
-            os.close(self._slave)
-            if self._link is not None:
-                self._link.unlink(missing_ok=True)
+            self._plugged().close()
+            self._terminal = None
 
     def __enter__(self) -> DynamixelBus:
         return self.start()
@@ -135,15 +130,15 @@ class DynamixelBus:
 
     def drop(self, share: float) -> None:
         """This share of replies is lost from now on."""
-        self._drop = share
+        self._damage.drop = share
 
     def corrupt(self, n: int) -> None:
         """One byte of each of the next n replies is changed."""
-        self._corrupt = n
+        self._damage.corrupt = n
 
     def tear(self, n: int) -> None:
         """The next n replies stop half way."""
-        self._torn = n
+        self._damage.torn = n
 
     def foreign(self, n: int) -> None:
         """The next n replies carry the address of another motor, with a fitting checksum."""
@@ -174,22 +169,23 @@ class DynamixelBus:
     # the thread
 
     def _serve(self) -> None:
-        framer = Framer()
+        framer, terminal = Framer(), self._plugged()
         while self._running:
-            ready, _, _ = select.select([self._master], [], [], 0.002)
+            ready, _, _ = select.select([terminal.master], [], [], 0.002)
             with self._lock:
                 self._watch(time.monotonic())
             if not ready or self._frozen:
                 continue
-            data = os.read(self._master, 4096)
-            if self._cut or not self._same_baud():
+            data = os.read(terminal.master, 4096)
+            if self._cut or not terminal.speaks(self._baud):
                 continue
             for one in framer.feed(data):
                 self._reply(self._execute(one), len(data))
 
-    def _same_baud(self) -> bool:
-        speed = termios.tcgetattr(self._slave)[5]
-        return speed == getattr(termios, f"B{self._baud}")
+    def _plugged(self) -> Terminal:
+        if self._terminal is None:
+            raise RuntimeError("the adapter is not plugged in: call start")
+        return self._terminal
 
     def _watch(self, now: float) -> None:
         if any(motor.overdue(now) for motor in self.motors.values()):
@@ -208,7 +204,8 @@ class DynamixelBus:
                 named = hearing.get(p.ident)
                 return packet(p.ident, STATUS, bytes([CRC_ERROR | named.alert])) if named else b""
             self.instructions += 1
-            self._present()
+            if p.instruction != SYNC_WRITE or _word(p.body) != 116:
+                self._present()
             if p.instruction in (SYNC_READ, FAST_SYNC_READ, SYNC_WRITE):
                 return self._group(p, hearing, now)
             addressed = hearing if p.ident == BROADCAST else {p.ident: hearing.get(p.ident)}
@@ -259,55 +256,48 @@ class DynamixelBus:
                 break  # each waits for the one before it
             error, data = hearing[ident].read(address, size)
             parts.append((ident, error | hearing[ident].alert, data))
+        if self._foreign and parts:
+            self._foreign, parts[0] = self._foreign - 1, (200, *parts[0][1:])
         if p.instruction == FAST_SYNC_READ:
-            return fast_status(self._swapped(parts), len(rest))
+            return fast_status(parts, len(rest))
         return b"".join(packet(i, STATUS, bytes([e]) + d) for i, e, d in parts)
 
-    def _swapped(self, parts: list[tuple[int, int, bytes]]) -> list[tuple[int, int, bytes]]:
-        if self._foreign and parts:
-            self._foreign -= 1
-            return [(200, *parts[0][1:]), *parts[1:]]
-        return parts
-
     def _reply(self, answer: bytes, heard: int) -> None:
-        if not answer or self._rng.random() < self._drop:
-            return
+        answer = self._damage.to(answer) if answer else b""
         wait = self.latency + 2e-6 * max(m.get(9) for m in self.motors.values())
         if self._wire_time:
             wait += 10.0 * (heard + len(answer)) / self._baud
-        if wait:
+        if answer and wait:
             time.sleep(wait)
-        if self._corrupt:
-            self._corrupt -= 1
-            at = self._rng.randrange(8, len(answer))
-            answer = answer[:at] + bytes([answer[at] ^ 0x55]) + answer[at + 1 :]
-        if self._torn:
-            self._torn -= 1
-            answer = answer[: len(answer) // 2]
-        if not self._cut:
-            os.write(self._master, answer)
+        if answer and not self._cut:
+            os.write(self._plugged().master, answer)
 
     # between registers and plant
 
     def _present(self) -> None:
         """Fill the registers of what the motors measure."""
         q, qd, tau = self.plant.measure()
+        on, limit = self._column(64, 1), self._column(38, 2)
+        current = np.clip(1000.0 * tau / self._constant, -limit, limit) * (on != 0)
         tick = int((time.monotonic() - self._epoch) * 1000) % 32_768
-        for i, ident in enumerate(self._order):
-            m = self.motors[ident]
-            m.put(132, round((q[i] + self._offset) / COUNT))
-            m.put(128, round(qd[i] / VELOCITY))
-            limit = m.get(38)
-            m.put(126, min(max(round(1000.0 * tau[i] / self._constant), -limit), limit) if m.on else 0)
-            m.put(120, tick)
+        for address, size, values in (
+            (132, 4, (q + self._offset) / COUNT),
+            (128, 4, qd / VELOCITY),
+            (126, 2, current),
+            (120, 2, np.full(len(q), tick)),
+        ):
+            raw = np.rint(values).astype("<i4").view(np.uint8).reshape(-1, 4)
+            self._table[:, address : address + size] = raw[:, :size]
 
     def _drive(self) -> None:
         """Hand goals on: a motor with its torque off neither pulls nor damps."""
-        motors = [self.motors[i] for i in self._order]
-        on = np.array([m.on for m in motors], dtype=float)
-        goal = np.array([m.get(116) for m in motors]) * COUNT - self._offset
-        gain = self._stiffness * np.array([m.get(84) for m in motors]) / 600.0
-        self.plant.target(goal, on * gain, on * gain / 30.0)
+        goal = self._column(116, 4) * COUNT - self._offset
+        gain = self._stiffness * self._column(84, 2) / 600.0 * (self._column(64, 1) != 0)
+        self.plant.target(goal, gain, gain / 30.0)
+
+    def _column(self, address: int, size: int) -> np.ndarray:
+        """A register of all motors."""
+        return np.ascontiguousarray(self._table[:, address : address + size]).view(f"<i{size}").ravel()
 
 
 def _word(data: bytes) -> int:

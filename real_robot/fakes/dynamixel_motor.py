@@ -88,9 +88,11 @@ GOALS = (100, 102, 104, 116)
 class Motor:
     """A motor's registers.  Times in seconds of the caller's clock."""
 
-    def __init__(self, ident: int, *, model: int = 1240, firmware: int = 52):
+    def __init__(self, ident: int, ram: memoryview, *, model: int = 1240, firmware: int = 52):
         self.items = _table(model, firmware, ident)
-        self.ram = bytearray(256)
+        self._defined = {at for a, item in self.items.items() for at in range(a, a + item.size)}
+        self.ram = ram
+        """Its 256 bytes."""
         self.bus_seen = 0.0
         """When an instruction for this motor last came."""
         self.silent_until = 0.0
@@ -120,7 +122,7 @@ class Motor:
 
     def read(self, address: int, size: int) -> tuple[int, bytes]:
         """Error number and data of a read; every byte has to belong to a register."""
-        if any(not self._defined(a) for a in range(address, address + size)) or size == 0:
+        if size == 0 or not self._defined.issuperset(range(address, address + size)):
             return ACCESS, bytes(size)
         return 0, bytes(self.ram[address : address + size])
 
@@ -179,6 +181,3 @@ class Motor:
             if address >= ROM_END and address not in (132, 144, 146):
                 self.put(address, item.initial)
         self.silent_until = now + seconds
-
-    def _defined(self, address: int) -> bool:
-        return any(a <= address < a + i.size for a, i in self.items.items())

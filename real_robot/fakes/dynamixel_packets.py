@@ -51,9 +51,12 @@ def fast_status(parts: list[tuple[int, int, bytes]], expected: int) -> bytes:
         return b""
     size = len(parts[0][2]) + 4
     out = HEADER + b"\x00" + bytes([BROADCAST]) + (expected * size + 1).to_bytes(2, "little") + bytes([STATUS])
+    crc = crc16(out)
     for ident, error, data in parts:
-        out += bytes([error, ident]) + data
-        out += crc16(out).to_bytes(2, "little")
+        part = bytes([error, ident]) + data
+        crc = crc16(part, crc)
+        sent = crc.to_bytes(2, "little")
+        out, crc = out + part + sent, crc16(sent, crc)
     return out
 
 

@@ -382,7 +382,7 @@ from palmar.real_robot.fakes.dynamixel import DynamixelBus
 class Dying(DynamixelBus):
     def _reply(self, answer, heard):
         if Path(sys.argv[1] + ".die").exists() and len(answer) > 100:
-            os.write(self._master, answer[: len(answer) // 2])
+            os.write(self._plugged().master, answer[: len(answer) // 2])
             os.kill(os.getpid(), 9)
         super()._reply(answer, heard)
 with Dying(plant(), ids=IDS, link=Path(sys.argv[1])):
