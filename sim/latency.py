@@ -62,6 +62,8 @@ class Tracker:
         """Expose and deliver what is due at times t (B,), given true poses (B, m, 3) and (B, m, 4)."""
         self._expose(t, position, quaternion)
         ready = self._due <= t
+        if not ready.any():
+            return
         world = np.flatnonzero(ready.any(axis=0))
         newest = np.argmax(np.where(ready, self._due, -np.inf), axis=0)[world]
         self.position[world], self.quaternion[world] = (
@@ -72,6 +74,8 @@ class Tracker:
 
     def _expose(self, t: Array, position: Array, quaternion: Array) -> None:
         frame = np.flatnonzero(t >= self._next)
+        if not frame.size:
+            return
         self._next[frame] += 1 / self.config.rate * np.ceil((t[frame] - self._next[frame]) * self.config.rate + 1e-9)
         seen = frame[self._rng.random(len(frame)) >= self.config.dropout]
         slot = np.argmax(np.isinf(self._due[:, seen]), axis=0)
