@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import mujoco
 import pytest
 from palmar_bringup import arguments, prepare
+from palmar_nodes import ready
 
 SRC = Path(__file__).resolve().parents[2] / "ros_ws" / "src"
 PACKAGES = ("palmar_description", "palmar_bringup", "palmar_nodes")
@@ -131,7 +132,7 @@ def test_the_launch_file_and_palmar_deploy_run_the_same_configuration(tmp_path, 
     assert run.domain == 42 and run.mode == "shadow" and run.robot_model().name == "fr3_leap"
     assert run.namespace == "/left"
     assert len(run.qpos) == mujoco.MjModel.from_xml_string(run.scene).nq
-    assert prepare.processes(run, record=False) == (("twin", ()), ("control", ()))
+    assert prepare.stages(run, record=False) == (("control", (("twin", ()), ("control", ()))),)
 
 
 def test_every_process_of_every_hardware_is_an_executable():
@@ -139,14 +140,15 @@ def test_every_process_of_every_hardware_is_an_executable():
 
     def started(hardware, *devices):
         run = SimpleNamespace(hardware=hardware, devices=[SimpleNamespace(name=d) for d in devices])
-        found = prepare.processes(run, record=True)
-        assert {name for name, _ in found} <= executables
-        return [" ".join((name, *extra)) for name, extra in found]
+        found = prepare.stages(run, record=True)
+        assert {name for _, processes in found for name, _ in processes} <= executables
+        assert {stage for stage, _ in found} <= set(ready.STAGES)
+        return [(stage, [" ".join((name, *extra)) for name, extra in processes]) for stage, processes in found]
 
-    assert started("twin") == ["twin", "recorder", "control"]
-    devices = ["device --name arm", "device --name hand"]
-    assert started("fake", "arm", "hand") == ["twin", "fakes", *devices, "recorder", "control"]
-    assert started("real", "arm", "hand") == [*devices, "recorder", "control"]
+    assert started("twin") == [("control", ["twin", "recorder", "control"])]
+    real = [("devices", ["device --name arm", "device --name hand"]), ("control", ["recorder", "control"])]
+    assert started("real", "arm", "hand") == real
+    assert started("fake", "arm", "hand") == [("twin", ["twin"]), ("fakes", ["fakes"]), *real]
     assert {"bridge", "policy", "replay", "ready"} <= executables
 
 
@@ -171,7 +173,7 @@ def test_colcon_builds_every_package_as_ament_python(tmp_path):
     assert (share / "config" / "deploy.yaml").is_file()
     assert (description / "share" / "palmar_description" / "urdf" / "palmar.urdf.xacro").is_file()
     # what was built runs: an executable finds palmar and refuses a run that is not there, by name
-    call = [str(nodes / "lib" / "palmar_nodes" / "ready"), "--config", "nowhere.json"]
+    call = [str(nodes / "lib" / "palmar_nodes" / "ready"), "--config", "nowhere.json", "--until", "twin"]
     paths = [str(p / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages") for p in (nodes,)]
     env["PYTHONPATH"] = os.pathsep.join([*paths, env.get("PYTHONPATH", "")])
     done = subprocess.run(call, capture_output=True, text=True, env=env, timeout=60)

@@ -28,18 +28,13 @@ def onto_topics(given: dict[str, str], told: tuple[str, ...]) -> list[Action]:
 def onto_robot(given: dict[str, str], told: tuple[str, ...]) -> list[Action]:
     """The graph of a deployment; the end of the motion is the end."""
     run, config = prepare.replay(given, prepare.folder(given))
-    plain = graph.plain(prepare.processes(run, record=yes(given["record"])), config)
     bridge = graph.lifecycle("bridge", run, config, given["parameters"])
     motion = graph.lifecycle("policy", run, config, given["parameters"], *told, executable="replay")
+    described = graph.state_publisher(given["robot"], run.namespace, given["state_publisher"])
     nodes = {"bridge": bridge, "replay": motion}
     return [
-        *graph.chain(nodes),
-        *graph.begin(config, bridge),
-        *graph.required([*plain, bridge]),
         graph.ends_with(motion),
-        *plain,
-        *nodes.values(),
-        *graph.state_publisher(given["robot"], run.namespace, given["state_publisher"]),
+        *graph.deployed(run, config, nodes, record=yes(given["record"]), described=described),
     ]
 
 

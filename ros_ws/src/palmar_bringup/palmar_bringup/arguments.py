@@ -36,7 +36,12 @@ class Argument:
 
 COMMON = {
     "robot": Argument("fr3_leap", "robot model: a name in configs/robot"),
-    "hardware": Argument("twin", "what moves: simulated, real drivers on fakes, real", ("twin", "fake", "real")),
+    "hardware": Argument(
+        "twin",
+        "what moves: the twin, real drivers on fakes of their hardware, the real robot",
+        ("twin", "fake", "real"),
+    ),
+    "devices": Argument("", "file of the devices: a name in configs/hardware or a path; empty is the robot's"),
     "namespace": Argument("", "of every node and topic, for a second robot on the same domain"),
     "state_publisher": Argument("auto", "robot_state_publisher; auto: where it is installed", ("auto", *YES_NO)),
     "parameters": Argument("", "file of node parameters; empty takes palmar_bringup's config/deploy.yaml"),
@@ -46,6 +51,7 @@ DEPLOY = {
     **COMMON,
     "mode": Argument("enforce", "enforce, or shadow: the filter only judges", ("enforce", "shadow")),
     "policy": Argument("", "folder of a policy bundle; empty sways every joint a little"),
+    "alignment": Argument("glide", "where the first command is far: glide there, or refuse", ("glide", "refuse")),
     "instruction": Argument("lift the red block", "what to do, in words"),
     "record": Argument("true", "whether to write a rollout", YES_NO),
 }

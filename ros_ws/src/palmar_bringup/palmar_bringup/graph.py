@@ -30,6 +30,7 @@ from lifecycle_msgs.msg import Transition
 from palmar.real_robot.config import RunConfig
 from palmar.sim.robots import load_robot
 from palmar.sim.urdf import urdf
+from palmar_bringup import prepare
 from palmar_bringup.arguments import Argument, strangers
 from palmar_bringup.prepare import Process
 
@@ -91,18 +92,29 @@ def chain(nodes: Mapping[str, LifecycleNode]) -> list[Action]:
     return actions
 
 
-def begin(config: Path, first: LifecycleNode) -> list[Action]:
-    """Configure the first node once the control process gives states."""
-    ready = Node(package="palmar_nodes", executable="ready", arguments=["--config", str(config)])
+def staged(stages: Sequence[tuple[str, Sequence[Action]]], config: Path, first: LifecycleNode) -> list[Action]:
+    """Start each stage once the one before it is ready, and configure the first node after the last."""
+    waits = [
+        Node(package="palmar_nodes", executable="ready", arguments=["--config", str(config), "--until", name])
+        for name, _ in stages
+    ]
+    handlers: list[Action] = []
+    for k, (name, _) in enumerate(stages):
+        last = k + 1 == len(stages)
+        following = [change(first, Transition.TRANSITION_CONFIGURE)] if last else [*stages[k + 1][1], waits[k + 1]]
+        handlers.append(RegisterEventHandler(OnProcessExit(target_action=waits[k], on_exit=_went(name, following))))
+    return [*handlers, *stages[0][1], waits[0]]
 
-    def then(event: ProcessExited, context: LaunchContext) -> Action | None:
+
+def _went(name: str, following: list[Action]) -> Callable[[ProcessExited, LaunchContext], list[Action] | None]:
+    """What comes after a stage is ready; its failure ends everything."""
+
+    def then(event: ProcessExited, context: LaunchContext) -> list[Action] | None:
         if context.is_shutdown:
             return None
-        if event.returncode:
-            return opaque(refusal("the control process did not get ready"))
-        return change(first, Transition.TRANSITION_CONFIGURE)
+        return [opaque(refusal(f"{name} did not get ready"))] if event.returncode else following
 
-    return [RegisterEventHandler(OnProcessExit(target_action=ready, on_exit=then)), ready]
+    return then
 
 
 def refusal(why: str) -> Callable[[LaunchContext], None]:
@@ -114,7 +126,7 @@ def refusal(why: str) -> Callable[[LaunchContext], None]:
     return end
 
 
-def plain(processes: Sequence[Process], config: Path) -> list[Node]:
+def plain(processes: Sequence[Process], config: Path) -> list[Action]:
     """Processes without ROS; the recorder gets time to write what is left."""
     return [
         Node(
@@ -124,6 +136,21 @@ def plain(processes: Sequence[Process], config: Path) -> list[Node]:
             sigterm_timeout=LAST_WORDS,
         )
         for executable, extra in processes
+    ]
+
+
+def deployed(
+    run: RunConfig, config: Path, nodes: Mapping[str, LifecycleNode], *, record: bool, described: Sequence[Action]
+) -> list[Action]:
+    """The graph of a run: its processes in their stages, the bridge and whoever commands, in this order."""
+    stages = [(name, plain(processes, config)) for name, processes in prepare.stages(run, record=record)]
+    needed = [process for _, processes in stages for process in processes]
+    return [
+        *chain(nodes),
+        *required([*needed, nodes["bridge"]]),
+        *nodes.values(),
+        *staged(stages, config, nodes["bridge"]),
+        *described,
     ]
 
 

@@ -37,7 +37,9 @@ def deployment(given: Mapping[str, str], out: Path) -> tuple[RunConfig, Path]:
             "robot": given["robot"],
             "mode": given["mode"],
             "record": arguments.yes(given["record"]),
-            **moved(given),
+            "hardware": given["hardware"],
+            "alignment": given["alignment"],
+            "devices": given["devices"],
         },
         out,
         given["namespace"],
@@ -61,8 +63,9 @@ def replay(given: Mapping[str, str], out: Path) -> tuple[RunConfig, Path]:
         "instruction": rollout.header.instruction,
         "robot": given["robot"],
         "seed": rollout.header.seed,
+        "hardware": given["hardware"],
+        "devices": given["devices"],
         "record": arguments.yes(given["record"]),
-        **moved(given),
     }
     return written(raw, out, given["namespace"])
 
@@ -100,11 +103,6 @@ def running(given: Mapping[str, str]) -> Path:
     return path
 
 
-def moved(given: Mapping[str, str]) -> dict[str, object]:
-    """What moves, where it is not the default."""
-    return {} if given["hardware"] == "twin" else {"hardware": given["hardware"]}
-
-
 def written(raw: Mapping[str, object], out: Path, namespace: str) -> tuple[RunConfig, Path]:
     """The run that this deployment asks for, in the environment's ROS domain, and its file."""
     from palmar.real_robot.deploy import DeployConfig, resolve
@@ -129,10 +127,15 @@ def full(namespace: str) -> str:
     return f"/{name}" if name else ""
 
 
-def processes(run: RunConfig, *, record: bool) -> tuple[Process, ...]:
-    """Executables without ROS that a run needs, in the order of their start."""
-    simulated = [("twin", ())] if run.hardware != "real" else []
-    faked = [("fakes", ())] if run.hardware == "fake" else []
-    devices = [("device", ("--name", device.name)) for device in run.devices]
-    recorder = [("recorder", ())] if record else []
-    return (*simulated, *faked, *devices, *recorder, ("control", ()))
+def stages(run: RunConfig, *, record: bool) -> tuple[tuple[str, tuple[Process, ...]], ...]:
+    """Executables without ROS that a run needs, stage by stage: what it is ready as, and what is started for it.
+
+    A stage is started once the one before it is ready; the names are those of ``palmar_nodes``' ``ready --until``.
+    """
+    recorder: tuple[Process, ...] = (("recorder", ()),) if record else ()
+    control: Process = ("control", ())
+    if run.hardware == "twin":
+        return (("control", (("twin", ()), *recorder, control)),)
+    devices = tuple(("device", ("--name", device.name)) for device in run.devices)
+    faked: tuple[tuple[str, tuple[Process, ...]], ...] = (("twin", (("twin", ()),)), ("fakes", (("fakes", ()),)))
+    return (*(faked if run.hardware == "fake" else ()), ("devices", devices), ("control", (*recorder, control)))

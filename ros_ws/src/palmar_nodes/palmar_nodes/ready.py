@@ -1,47 +1,69 @@
-"""Wait until the control process has the hardware and gives states: what the launch files configure the nodes after."""
+"""Wait until a part of a run is there: what the launch files start the next part after."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-READY = 180.0
-"""How long the control process may take; the first use on a machine compiles [s]."""
+STAGES = ("twin", "fakes", "devices", "control")
+TIMEOUT = 180.0
+"""How long a part may take; the control process compiles at its first use on a machine [s]."""
 LOOK = 0.05
 """Time between two looks [s]."""
 
 
-def wait(config: Path, timeout: float) -> str:
-    """'' once the control process of the run gives a state; else what is missing after ``timeout`` [s]."""
+def there(run: Any, stage: str) -> Callable[[], bool]:
+    """Whether a part of ``run`` is there: its shared files, the fakes' addresses, a state of the control process."""
+    if stage == "control":
+        return _states(run)
+    paths = {
+        "twin": [run.twin_memory],
+        "fakes": [str(Path(run.run_dir) / "fakes.json")],
+        "devices": [device.memory for device in run.devices],
+    }[stage]
+    return lambda: all(Path(path).exists() for path in paths)
+
+
+def _states(run: Any) -> Callable[[], bool]:
+    """Whether the control process has the hardware and gives states."""
     from palmar.real_robot import shared
-    from palmar.real_robot.config import read
     from palmar.real_robot.layout import LAYOUTS
 
-    run, end = read(config), time.monotonic() + timeout
-    path, same = Path(run.control_memory), run.robot_model().hash()
-    while not path.exists():
-        if time.monotonic() > end:
-            return f"no control process within {timeout} s: {path} is not there"
-        time.sleep(LOOK)
-    control = shared.wait_attach(path, LAYOUTS, kind="control", robot=same, timeout=timeout)
-    try:
-        while control.blocks["state"].read() is None:
-            if time.monotonic() > end:
-                return f"the control process gave no state within {timeout} s"
-            time.sleep(LOOK)
-    finally:
-        control.close()
-    return ""
+    path, same, block = Path(run.control_memory), run.robot_model().hash(), []
+
+    def look() -> bool:
+        if not block and path.exists():
+            block.append(shared.wait_attach(path, LAYOUTS, kind="control", robot=same, timeout=TIMEOUT))
+        return bool(block) and block[0].blocks["state"].read() is not None
+
+    return look
 
 
 def main() -> int:
-    """Exit status 0 once it is ready, 1 after ``--timeout``."""
+    """Exit status 0 once it is there, 1 after ``--timeout``."""
+    from palmar.real_robot.config import read
+
     parser = argparse.ArgumentParser(prog="ready", description=__doc__)
     parser.add_argument("--config", type=Path, required=True, help="the run's JSON file")
-    parser.add_argument("--timeout", type=float, default=READY, help=f"[s], {READY}")
+    parser.add_argument("--until", choices=STAGES, default="control")
+    parser.add_argument("--timeout", type=float, default=TIMEOUT, help=f"[s], {TIMEOUT}")
     args, _ = parser.parse_known_args()
-    problem = wait(args.config, args.timeout)
-    sys.stderr.write(problem + "\n" if problem else "")
-    return int(bool(problem))
+    try:
+        return wait(there(read(args.config), args.until), args.until, args.timeout)
+    except KeyboardInterrupt:  # the launch is being ended
+        return 1
+
+
+def wait(look: Callable[[], bool], name: str, timeout: float) -> int:
+    """0 once ``look`` says so, 1 after ``timeout`` [s]."""
+    end = time.monotonic() + timeout
+    while not look():
+        if time.monotonic() > end:
+            sys.stderr.write(f"{name} not ready within {timeout} s; see its log\n")
+            return 1
+        time.sleep(LOOK)
+    return 0
