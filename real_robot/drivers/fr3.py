@@ -6,8 +6,8 @@ the last command, see ``fr3_follow``.  What the arm does physically:
 
 - ``stop``: the set-point brakes at the interface's limits (10 rad/s2, at most 0.6 s), the motion finishes at rest and
   the arm holds there under its own controller, brakes open.  It returns when that is so.
-- process killed, cable cut, 20 packets lost: the robot's own stop, then mode Reflex: it stands, held by its brakes,
-  until ``recover``.
+- process killed, cable cut, 20 packets lost: the robot's own stop, then mode Reflex: it stands until ``recover``
+  (Franka does not publish how fast it stops, nor whether brakes or its controller hold it then).
 - reflex (collision thresholds, limits, discontinuities) and user's stop: the same, named in ``fault``.
 - ``recover`` clears a reflex, after an operator asked for it; never by itself.  It does not move.
 - ``close``: ``stop``, then the connection closes; the arm holds.
@@ -30,10 +30,8 @@ from palmar.safety.types import Command, CommandRefused, ConfigError
 from palmar.sim.interface import RobotState
 
 Array = np.ndarray
-STOP_TIME = 1.5
-"""After it, a stop that did not come to rest becomes the robot's own [s]."""
-RECOVERY_TIME = 2.0
-"""How long an error recovery may be refused, as while the arm still brakes [s]."""
+STOP_TIME, RECOVERY_TIME = 1.5, 2.0
+"""After it, a stop that did not come to rest becomes the robot's own; how long recoveries may be refused [s]."""
 EQUAL = 2e-6
 """Between a set-point sent and the one the robot says it has, which is of single precision [rad]."""
 STALLED = 0.005
@@ -164,7 +162,10 @@ class Fr3:
                 self._connected().robot.automatic_error_recovery()
             except self._errors as error:
                 why = str(error)  # it may still be braking
-            self._next()
+            for _ in range(50):  # packets until the next attempt
+                self._next()
+                if not self._reason:
+                    break
         if self._reason:
             raise DriverError(f"{self._reason} remains after an error recovery: {why}")
         try:

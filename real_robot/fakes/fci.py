@@ -198,7 +198,7 @@ class Fci:
             self._abort(name)
 
     def _abort(self, name: str) -> None:
-        """A stop of the robot's own: it brakes, then stands with its brakes closed until recovered."""
+        """A stop of the robot's own: it brakes, then stands until recovered."""
         emergency = name == "user_stopped"
         self.errors = self.last_errors = "" if emergency else name
         self.mode = wire.USER_STOPPED if emergency else wire.REFLEX

@@ -578,5 +578,10 @@ def test_a_wrong_version_is_refused_by_libfranka_itself():
 
 
 @needs_libfranka
-def test_the_driver_leaves_its_process_at_its_own_priority(shared):
-    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+def test_the_driver_leaves_its_process_at_the_priority_it_had(arm):
+    """libfranka takes the highest there is."""
+    before = os.sched_getscheduler(0), os.sched_getparam(0).sched_priority
+    arm.driver.close()
+    arm.driver.recover()
+    assert (os.sched_getscheduler(0), os.sched_getparam(0).sched_priority) == before
+    assert arm.driver.read().seq > 0 and before[1] < 99
