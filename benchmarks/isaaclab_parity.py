@@ -1,7 +1,8 @@
 """``palmar bench isaaclab_parity``: engine ``isaaclab`` beside engine ``mujoco``, from equal states and commands.
 
-Rows as of ``palmar bench parity`` and by the same tolerances, for three pairs: the engines; MuJoCo of the version that
-Isaac Lab pins against ours (what is due to versions); Isaac Lab against MuJoCo of its own version (what is due to it).
+Rows as of ``palmar bench parity`` and by the same tolerances, for four pairs: the engines; and what lies between them,
+one change at a time: MuJoCo of the version that Isaac Lab pins (the version), MuJoCo Warp of it (the engine), Isaac Lab
+on top of that (the conversion, and Newton).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from palmar.benchmarks.parity import SEED, Part, Wander
+from palmar.benchmarks.parity import SEED, Part, parts, told_of
 from palmar.safety.constraints import ConstraintSet, load
 from palmar.safety.robot import RobotModel
 from palmar.safety.types import PalmarError
@@ -24,26 +25,23 @@ from palmar.sim import parity
 from palmar.sim.engines.isaaclab_client import interpreter
 from palmar.sim.env import make_env
 from palmar.sim.robots import load_robot
-from palmar.sim.tasks.lift import LiftConfig, LiftTask
-from palmar.sim.tasks.lift_oracle import LiftOracle
-from palmar.sim.tasks.reach import ReachConfig, ReachTask
 
 PLAYER = "palmar.sim.engines.isaaclab_parity"
-PAIRS = (("mujoco", "isaaclab"), ("mujoco", "mujoco 3.12"), ("mujoco 3.12", "isaaclab"))
+PAIRS = (
+    ("mujoco", "isaaclab"),
+    ("mujoco", "mujoco 3.12"),
+    ("mujoco 3.12", "mujoco_warp 3.12"),
+    ("mujoco_warp 3.12", "isaaclab"),
+)
 """Ours is MuJoCo 4.0."""
 
 
 def run(*, worlds: int = 16, progress: Callable[..., None] | None = None) -> dict[str, Any]:
     """Every stretch with ``worlds`` worlds."""
-    robot, lift = load_robot(), LiftTask(LiftConfig())
+    robot = load_robot()
     held = load(Path(str(files("palmar.configs"))) / "constraints" / "arm_hand.yaml", robot.limits)
-    parts = (
-        Part("reach", ReachTask(ReachConfig()), Wander(7), 0),
-        Part("lift/approach", lift, LiftOracle(), 0),
-        Part("lift/grasp", lift, LiftOracle(), 40),
-    )
     rows: list[dict[str, Any]] = []
-    for part in parts:
+    for part in parts():
         if progress is not None:
             progress(part.name)
         rows += _part(part, robot, held, worlds)
@@ -62,15 +60,13 @@ def _part(part: Part, robot: RobotModel, held: ConstraintSet, worlds: int) -> li
             steps=tolerances["steps"],
         ),
         "mujoco 3.12": elsewhere("mujoco", part.task.name, drive, tolerances["steps"]),
+        "mujoco_warp 3.12": elsewhere("mujoco_warp", part.task.name, drive, tolerances["steps"]),
         "isaaclab": elsewhere("isaaclab", part.task.name, drive, tolerances["steps"]),
     }  # fmt: skip
+    told = {"drive": drive, "tolerances": tolerances, **told_of(part, drive, robot)}
     return [
-        row
-        for one, two in PAIRS
-        for row in parity.compare(
-            traces[one], traces[two], drive=drive, pair=f"{one} - {two}", tolerances=tolerances
-        )
-    ]  # fmt: skip
+        row for one, two in PAIRS for row in parity.compare(traces[one], traces[two], pair=f"{one} - {two}", **told)
+    ]
 
 
 def elsewhere(engine: str, task: str, drive: parity.Drive, steps: list[int]) -> parity.Trace:

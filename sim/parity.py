@@ -122,28 +122,58 @@ def play(
 
 
 def compare(
-    ours: Trace, theirs: Trace, *, drive: Drive, pair: str, tolerances: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    """A row per quantity and step: ``{task, pair, quantity, steps, error, tolerance, within, worst}``.
+    ours: Trace, theirs: Trace, *, drive: Drive, pair: str, tolerances: Mapping[str, Any],
+    objects: tuple[str, ...] = (), touched: Array | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """A row per quantity and step: ``{task, pair, quantity, steps, worlds, error, tolerance, within, worst}``.
 
     ``error`` is the quantile of ``configs/parity.yaml`` over worlds of the largest difference in each, ``worst`` the
     largest over all.
+
+    Args:
+        ours: Of one engine.
+        theirs: Of the other.
+        drive: What both played.
+        pair: Names of both.
+        tolerances: From ``load_tolerances``.
+        objects: Names; each has rows of its own.
+        touched: Worlds in which the robot had touched something by then, (len(steps), B) bool: they are judged by the
+            tolerances of ``<task>, touched``.  None judges all alike.
     """
-    allowed, quantile = tolerances["engines"][drive.task], tolerances["quantile"][drive.task]
     rows = []
-    for name in ours:
-        kind = "cost" if name.startswith("cost/") else name.replace("quaternion", "angle")
+    for name, ours_of, theirs_of in _split(ours, theirs, objects):
+        kind = "cost" if name.startswith("cost/") else name.split("/")[0]
         distance = _angles if kind == "object_angle" else lambda a, b: np.abs(a - b)
         for i, k in enumerate(tolerances["steps"]):
-            apart = distance(ours[name][i], theirs[name][i])
+            apart = distance(ours_of[i], theirs_of[i])
             worlds = apart.reshape(len(apart), -1).max(axis=1, initial=0.0)
-            error, most = float(np.quantile(worlds, quantile)), allowed[kind][k]
-            quantity = name.replace("quaternion", "angle")
-            rows.append(
-                {"task": drive.task, "pair": pair, "quantity": quantity, "steps": k, "error": error, "tolerance": most,
-                 "within": bool(error <= most), "worst": float(worlds.max())}
-            )  # fmt: skip
+            mark = np.zeros(len(worlds), dtype=bool) if touched is None else touched[i]
+            for part, chosen in ((drive.task, ~mark), (f"{drive.task}, touched", mark)):
+                if chosen.any():
+                    found = _judged(worlds[chosen], part, kind, k, tolerances)
+                    rows.append({"task": part, "pair": pair, "quantity": name, "steps": k, **found})
     return rows
+
+
+def _judged(worlds: Array, part: str, kind: str, steps: int, tolerances: Mapping[str, Any]) -> dict[str, Any]:
+    """Differences of worlds (B,) beside the tolerance of a part of a task."""
+    most = tolerances["engines"][part][kind][steps]
+    error = float(np.quantile(worlds, tolerances["quantile"][part]))
+    return {
+        "worlds": len(worlds), "error": error, "tolerance": most, "within": bool(error <= most),
+        "worst": float(worlds.max()),
+    }  # fmt: skip
+
+
+def _split(ours: Trace, theirs: Trace, objects: tuple[str, ...]) -> Iterable[tuple[str, Array, Array]]:
+    """Quantities of two traces, (len(steps), B, ...) each; those of objects one by one where they have names."""
+    for name in ours:
+        told = name.replace("quaternion", "angle")
+        if name.startswith("object_") and objects:
+            for m, one in enumerate(objects):
+                yield f"{told}/{one}", ours[name][:, :, m : m + 1], theirs[name][:, :, m : m + 1]
+        else:
+            yield told, ours[name], theirs[name]
 
 
 def load_tolerances() -> dict[str, Any]:

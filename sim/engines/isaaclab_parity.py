@@ -1,8 +1,8 @@
-"""Plays a drive of ``sim.parity`` in Isaac Lab's environment: on Isaac Lab, or on plain MuJoCo of the version it pins.
+"""Plays a drive of ``sim.parity`` in Isaac Lab's environment: on Isaac Lab, or on what it stands on, of its version.
 
-    python -m palmar.sim.engines.isaaclab_parity {isaaclab|mujoco} <task> <drive.npz> <trace.npz> <step>...
+    python -m palmar.sim.engines.isaaclab_parity {isaaclab|mujoco|mujoco_warp} <task> <drive.npz> <trace.npz> <step>...
 
-The second separates the engine from the version: what it differs from engine ``mujoco`` by is MuJoCo's own history.
+The others separate what is Isaac Lab's from what is MuJoCo Warp's, and both from MuJoCo's version.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ import torch
 
 from palmar.safety import constraints as constraint_file
 from palmar.safety.constraints import ConstraintSet
-from palmar.safety.geometry import FAR, Kinematics
 from palmar.safety.robot import RobotModel
-from palmar.safety.types import CONTACT_PAIRS, Measurement
-from palmar.sim import parity, scene
+from palmar.safety.types import Measurement
+from palmar.sim import parity
+from palmar.sim.engines import plain
 from palmar.sim.engines.isaaclab import PalmarEnv
 from palmar.sim.engines.isaaclab_cfg import PalmarEnvCfg, PhysicsCfg
 from palmar.sim.engines.isaaclab_plant import DTYPE
 from palmar.sim.engines.isaaclab_scene import scene_of
-from palmar.sim.robots import arm_and_hand, load_robot
+from palmar.sim.robots import load_robot
 from palmar.sim.tasks import find
 
 Array = np.ndarray
@@ -65,36 +65,6 @@ def on_isaaclab(drive: parity.Drive, task: Any, robot: RobotModel, held: Constra
     return advance, env.physics_dt
 
 
-def on_mujoco(drive: parity.Drive, task: Any, robot: RobotModel, held: ConstraintSet) -> tuple[parity.Advance, float]:
-    """Plain MuJoCo, world after world, in the drive's state, and its physics step [s]."""
-    arm, hand = arm_and_hand(robot.name)
-    worlds = []
-    for k in range(len(drive.qpos)):
-        model = scene.compose(arm=arm, hand=hand, furnish=task.furnish)[0]
-        for name, value in drive.fields.items():
-            getattr(model, name)[:] = value[k]
-        data = mujoco.MjData(model)
-        mujoco.mj_setConst(model, data)
-        mujoco.mj_resetData(model, data)
-        data.qpos[:], data.qvel[:] = drive.qpos[k], drive.qvel[k]
-        mujoco.mj_forward(model, data)
-        worlds.append((model, data))
-    kinematics = Kinematics.from_model(robot)
-
-    def advance(*sent: Array) -> Measurement:
-        rows = []
-        for s in range(len(sent[0])):
-            for (model, data), u in zip(worlds, sent[0][s], strict=True):
-                for name, x in zip(robot.joints, u, strict=True):
-                    data.actuator(name).ctrl[0] = x
-                mujoco.mj_step(model, data)
-            rows.append([_look(model, data, task, robot, kinematics) for model, data in worlds])
-        stacked = {name: np.array([[w[name] for w in row] for row in rows]) for name in rows[0][0]}
-        return Measurement(u=sent[0], ud=sent[1], udd=sent[2], uddd=sent[3], **stacked)
-
-    return advance, float(worlds[0][0].opt.timestep)
-
-
 def _state(model: mujoco.MjModel, drive: parity.Drive, task: Any, robot: RobotModel) -> tuple[Array, ...]:
     """Joint positions and velocities (B, n), poses (B, m, 7) and twists (B, m, 6) in the world frame, of a drive."""
     q = drive.qpos[:, [model.joint(j).qposadr[0] for j in robot.joints]]
@@ -110,26 +80,7 @@ def _state(model: mujoco.MjModel, drive: parity.Drive, task: Any, robot: RobotMo
     return q, qd, poses, twists
 
 
-def _look(
-    model: mujoco.MjModel, data: mujoco.MjData, task: Any, robot: RobotModel, kin: Kinematics
-) -> dict[str, Array]:
-    """What is measured of one world after a step; torques and forces are those of the step."""
-    q = np.array([data.joint(j).qpos[0] for j in robot.joints])
-    own, table = kin.clearances(q, near=FAR)
-    force = [np.linalg.norm(data.sensor(f"force_{pair}").data) for pair in CONTACT_PAIRS]
-    free = [data.joint(f"{name}_free").qpos for name in task.objects]
-    return {
-        "t": np.array(data.time),
-        "q": q,
-        "qd": np.array([data.joint(j).qvel[0] for j in robot.joints]),
-        "tau": np.array([data.actuator(j).force[0] for j in robot.joints]),
-        "palm_position": kin.palm(q),
-        "clearance_self": np.minimum(own.min(), FAR),
-        "clearance_table": table.min(),
-        "contact_force": np.array(force),
-        "object_position": np.array([x[:3] for x in free]).reshape(-1, 3),
-        "object_quaternion": np.array([x[3:] for x in free]).reshape(-1, 4),
-    }
+ENGINES = {"isaaclab": on_isaaclab, "mujoco": plain.on_mujoco, "mujoco_warp": plain.on_mujoco_warp}
 
 
 def main(words: Sequence[str]) -> None:
@@ -139,7 +90,7 @@ def main(words: Sequence[str]) -> None:
     text = (files("palmar.configs") / "constraints" / "arm_hand.yaml").read_text()
     held, found = constraint_file.parse(text, robot.limits), find.load(name)
     task = found.task(found.config())
-    advance, dt = {"isaaclab": on_isaaclab, "mujoco": on_mujoco}[engine](drive, task, robot, held)
+    advance, dt = ENGINES[engine](drive, task, robot, held)
     trace = parity.play(advance, drive, task=task, robot=robot, constraints=held, dt=dt, steps=[int(k) for k in steps])
     np.savez(target, allow_pickle=False, **trace)
 
