@@ -26,11 +26,16 @@ from palmar.safety.config import load, unknown
 from palmar.safety.types import Command, CommandRefused, ConfigError, PalmarError
 from palmar.sim.interface import Robot, RobotState
 
+# fmt: off
 DRIVERS = {
     "fr3": ("palmar.real_robot.drivers.fr3", "palmar.real_robot.drivers.fr3_config", "Fr3Config"),
     "leap": ("palmar.real_robot.drivers.leap", "palmar.real_robot.drivers.leap", "LeapConfig"),
     "allegro": ("palmar.real_robot.drivers.allegro", "palmar.real_robot.drivers.allegro", "AllegroConfig"),
+    "ros2_control": (
+        "palmar.real_robot.nodes.controller", "palmar.real_robot.nodes.controller_config", "Ros2ControlConfig",
+    ),
 }
+# fmt: on
 """Driver by name: the module with ``open_driver``, and where the dataclass of its configuration is.  One line each."""
 RATE = 1000.0
 """Cycles per second where the driver's configuration has no ``rate`` [Hz]."""

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-FILES = ("wire_case", "leap_case", "allegro_case", "fr3_case")
+FILES = ("wire_case", "leap_case", "allegro_case", "fr3_case", "ros2_control_case")
 
 
 class Controls(Protocol):
