@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from palmar.real_robot import alignment
+from palmar.real_robot.alignment import GlideConfig
 from palmar.safety import constraints
 from palmar.safety.robot import RobotModel
 from palmar.safety.types import ConfigError
 
 FORMAT = 1
 HARDWARE = ("twin", "fake", "real")
-ALIGNMENT = ("glide", "refuse")
 PARTS = ("arm", "hand")
 """Devices of a robot, the fastest first."""
 
@@ -104,6 +105,7 @@ class RunConfig:
     twin: TwinConfig = field(default_factory=TwinConfig)
     alignment: str = "glide"
     """What happens when the policy's first command is far from where the robot stands: ``glide`` or ``refuse``."""
+    glide: GlideConfig = field(default_factory=GlideConfig)
     priority: int = 60
     """Real-time priority of the control process, where allowed; devices' is 5 higher, fakes' 8, the twin's 10."""
     period: float = 0.001
@@ -123,7 +125,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.format != FORMAT:
             raise ConfigError(f"run configuration of format {self.format!r}, this Palmar reads {FORMAT}")
-        for name, accepted in (("hardware", HARDWARE), ("mode", ("enforce", "shadow")), ("alignment", ALIGNMENT)):
+        for name, accepted in (("hardware", HARDWARE), ("mode", ("enforce", "shadow")), ("alignment", alignment.MODES)):
             if getattr(self, name) not in accepted:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}, accepted {list(accepted)}")
         if not 0 < self.priority < 90 or not 0.0005 <= self.period <= 0.1:
@@ -173,6 +175,7 @@ def read(path: Path) -> RunConfig:
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read run configuration {path}: {error}") from error
     parts: dict[str, Any] = {"twin": TwinConfig(**_strict(TwinConfig, raw.get("twin", {})))}
+    parts["glide"] = GlideConfig(**_strict(GlideConfig, raw.get("glide", {})))
     parts["devices"] = tuple(DeviceConfig(**_strict(DeviceConfig, d)) for d in raw.get("devices", ()))
     return RunConfig(**{**_strict(RunConfig, raw), **parts})
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from palmar.real_robot import realtime, shared
+from palmar.real_robot.alignment import Alignment
 from palmar.real_robot.config import RunConfig
 from palmar.real_robot.drivers.assembled import Assembled
 from palmar.real_robot.drivers.error import DriverError
@@ -75,6 +76,7 @@ class Control:
         self._chunk_used = True
         self._worst = np.full(len(self.names), np.inf)
         self._state: RobotState | None = None
+        self._alignment = Alignment(filter_.robot.joints, run.glide, mode=run.alignment)
         self._fault, self._recovering, self._unread = "", 0.0, False
 
     def start(self) -> None:
@@ -111,7 +113,7 @@ class Control:
         self._heed_deaths(now)
         self._heed_requests()
         self._heed_people()
-        self._heed_chunk()
+        self._heed_chunk(now)
         state = self._read()
         self._heed_recovery(now)
         command, verdict = self.filter.tick(state, now, objects=self._look(), people=self._people)
@@ -223,7 +225,7 @@ class Control:
             self._objects = o["position"], o["quaternion"]
         return self._objects
 
-    def _heed_chunk(self) -> None:
+    def _heed_chunk(self, now: float) -> None:
         if self._external:
             self.filter.hold(self._external)
         c = self._changed("chunk")
@@ -242,13 +244,18 @@ class Control:
             stiffness=stiffness,
             damping=damping,
         )
+        was = self._alignment.gliding
         try:
-            self.filter.offer(chunk)
+            running = self.filter.state is State.RUN
+            reference, _ = self.filter.player.reference(now)
+            self.filter.offer(self._alignment.take(chunk, reference, now, running=running))
         except CommandRefused as error:
             self._refused += 1
             self._refusal = str(error)[:48]
             return
         self._chunk, self._chunk_used, self._chunks = c, False, self._chunks + 1
+        if self._alignment.gliding != was:
+            self.log.info("gliding to the policy's first command" if not was else "arrived at the policy's command")
 
     def _changed(self, name: str) -> np.void | None:
         """The block if it was written since the last look; a block torn for good is as good as none."""

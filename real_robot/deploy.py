@@ -23,6 +23,8 @@ from uuid import uuid4
 import numpy as np
 
 from palmar.real_robot import ros_env, shared
+from palmar.real_robot.alignment import MODES as ALIGNMENT
+from palmar.real_robot.alignment import GlideConfig
 from palmar.real_robot.config import HARDWARE, PARTS, RunConfig, TwinConfig
 from palmar.real_robot.hardware import devices
 from palmar.real_robot.layout import LAYOUTS, STATES
@@ -66,6 +68,7 @@ class DeployConfig:
     hand: dict[str, Any] = field(default_factory=dict)
     alignment: str = "glide"
     """What happens when the policy's first command is far from where the robot stands: glide there, or refuse."""
+    glide: GlideConfig = field(default_factory=GlideConfig)
     task: str = "lift"
     constraints: str = "arm_hand"
     """A name in ``configs/constraints`` or a path."""
@@ -84,6 +87,10 @@ class DeployConfig:
             raise ConfigError(f"task is {self.task!r}, accepted ['lift']")
         if self.hardware not in HARDWARE:
             raise ConfigError(f"hardware is {self.hardware!r}, accepted {list(HARDWARE)}")
+        if self.alignment not in ALIGNMENT:
+            raise ConfigError(f"alignment is {self.alignment!r}, accepted {list(ALIGNMENT)}")
+        if self.hardware == "real" and self.mode == "shadow":
+            raise ConfigError("mode shadow lets commands pass unfiltered: accepted with hardware twin or fake only")
         if self.hardware == "twin" and (self.arm or self.hand or self.devices):
             raise ConfigError("the twin has no devices: say hardware=fake or hardware=real")
         if not 0 < self.timeout <= 3600 or not 0 <= self.domain <= 100:
@@ -215,6 +222,7 @@ def resolve(config: DeployConfig) -> tuple[RunConfig, int]:
         hardware=config.hardware,
         devices=parts,
         alignment=config.alignment,
+        glide=config.glide,
         scene=world.xml,
         objects=world.objects,
         blocks=world.blocks,
