@@ -24,6 +24,7 @@ PHYSICS_RING = 32768
 def control_layout(d: Description) -> Layout:
     """The control process's file: chunk, request and people come in from the bridge, state and ticks go out.
 
+    ``seen`` of a chunk is the monotonic time of the oldest picture that it was made from, NaN where it says none.
     ``operator`` counts what ``palmar monitor`` asks for, so that a stop needs neither bridge nor ROS.  ``objects``
     is what the bridge hears about tracked objects on real hardware; otherwise the twin's tracker says where they are.
 
@@ -34,6 +35,7 @@ def control_layout(d: Description) -> Layout:
         ("seq", "i8"),
         ("received", "f8"),
         ("sent", "f8"),
+        ("seen", "f8"),
         ("lost", "i8"),
         ("count", "i8"),
         ("t", "f8", (MAX_CHUNK,)),

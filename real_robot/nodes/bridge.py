@@ -202,6 +202,8 @@ class Bridge(LifecycleNode):
         r, h = self._chunk.record, len(accepted.t)
         r["seq"], r["received"], r["count"] = accepted.seq, received, h
         r["sent"], r["lost"] = received - max(0.0, transit), self._lost
+        seen = stamps.seconds(message.header.stamp)
+        r["seen"] = received - (1e-9 * self.get_clock().now().nanoseconds - seen) if seen else np.nan
         r["t"][:h], r["q"][:h] = accepted.t, accepted.q
         r["impedance"] = accepted.stiffness is not None
         if accepted.stiffness is not None:

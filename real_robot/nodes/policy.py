@@ -216,7 +216,8 @@ class PolicyNode(LifecycleNode):
             return self.refusals.note(f"blind_{error.reason}", str(error))
         except PalmarError as error:  # words that name none of the objects seen; an observation refused by the policy
             return self.refusals.note(type(error).__name__, str(error))
-        self._chunks.publish(message(self.robot.joints, targets, 1 / self._chooser.rate))
+        seen = min((*self._tracked.stamps(), *(view.stamp for view in sight.views)), default=0.0)
+        self._chunks.publish(message(self.robot.joints, targets, 1 / self._chooser.rate, seen=seen))
         self._said, self._acted = self._said + 1, time.monotonic()
 
     def _look(self, now: float) -> Sight:
@@ -267,15 +268,20 @@ def _named(kind: str, look: Callable[[], Any]) -> Any:
         raise SightRefused(f"{kind}_{error}") from error
 
 
-def message(joints: Sequence[str], targets: Array, period: float) -> JointTrajectory:
-    """Targets (H, n), one per period from now, as a message."""
+def message(joints: Sequence[str], targets: Array, period: float, *, seen: float = 0.0) -> JointTrajectory:
+    """Targets (H, n), one per period from now, as a message.
+
+    Its stamp is when a camera saw the oldest of what the policy acted on, ``seen`` on ROS's clock [s]; 0 for nothing.
+    """
     points = []
     for k, row in enumerate(targets):
         point = JointTrajectoryPoint(positions=row.tolist())
         nanoseconds = round((k + 1) * period * 1e9)
         point.time_from_start.sec, point.time_from_start.nanosec = divmod(nanoseconds, 10**9)
         points.append(point)
-    return JointTrajectory(joint_names=list(joints), points=points)
+    out = JointTrajectory(joint_names=list(joints), points=points)
+    out.header.stamp.sec, out.header.stamp.nanosec = divmod(round(seen * 1e9), 10**9)
+    return out
 
 
 def main(argv: Sequence[str] | None = None) -> int:

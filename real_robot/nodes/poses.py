@@ -93,6 +93,10 @@ class Tracked:
         position = np.array([p.position for p in poses]).reshape(-1, 3)
         return position, np.array([p.quaternion for p in poses]).reshape(-1, 4)
 
+    def stamps(self) -> list[float]:
+        """Stamps of the poses seen, on ROS's clock [s]."""
+        return [p.stamp for p in self.seen if p is not None]
+
     def forget(self) -> None:
         """As if nothing had been seen: an episode begins."""
         self.seen = [None] * len(self.names)
