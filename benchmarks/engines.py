@@ -4,9 +4,9 @@ The shipped ``lift`` bundle and a ``reach`` bundle (of ``palmar bench isaaclab``
 split, constraint file and number of worlds, so that the first episodes begin alike; noise and later episodes are drawn
 anew.
 
-Said before the run: two engines differ in a channel where a two-sample Kolmogorov-Smirnov test, by permutation, is below
-0.05 after Holm's correction over the channels of a task and pair; in success where the 95 % interval of the difference
-leaves out 0.
+Said before the run: two engines differ in a channel where a two-sample Kolmogorov-Smirnov test, by permutation, is
+below 0.05 after Holm's correction over the channels of a task and pair; in success where the 95 % interval of the
+difference leaves out 0.
 """
 
 from __future__ import annotations

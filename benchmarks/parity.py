@@ -80,7 +80,7 @@ def parts() -> tuple[Part, ...]:
 
 
 def told_of(part: Part, drive: parity.Drive, robot: RobotModel) -> dict[str, Any]:
-    """What ``parity.compare`` needs to know of a stretch; a touch matters where the tolerances are those of free motion."""
+    """What ``parity.compare`` asks of a stretch; a touch matters where the tolerances are those of free motion."""
     steps = parity.load_tolerances()["steps"]
     split = part.name == "lift/approach"
     return {
