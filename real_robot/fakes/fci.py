@@ -252,7 +252,7 @@ class Fci:
         s["q_d"], s["dq_d"], s["ddq_d"] = self.setpoint.q, self.setpoint.v, self.setpoint.a
         s["robot_mode"] = self.mode
         s["motion_generator_mode"] = wire.GENERATOR_JOINT_POSITION if self._moving else wire.GENERATOR_IDLE
-        s["controller_mode"] = wire.CONTROLLER_JOINT_IMPEDANCE if self._moving else wire.CONTROLLER_OTHER
+        s["controller_mode"] = self.desk.controller if self._moving else wire.CONTROLLER_OTHER
         s["errors"], s["reflex_reason"] = _flags(self.errors), _flags(self.last_errors)
         s["control_command_success_rate"] = np.mean(self._success) if self._moving and self._success else 0.0
         self.network.send(s.tobytes(), self.desk.peer)

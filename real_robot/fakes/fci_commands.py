@@ -43,6 +43,8 @@ class Desk:
         """Where states go."""
         self.settings: dict[str, tuple[float, ...]] = {}
         """What setters were given: ``impedance``, ``collision``, ``load``."""
+        self.controller = wire.CONTROLLER_JOINT_IMPEDANCE
+        """Of the motion: joint or Cartesian impedance; the plant follows either alike."""
         self._move: int | None = None
         self._stop: int | None = None
         self._buffer = b""
@@ -91,11 +93,11 @@ class Desk:
 
     def _begin(self, arm: Arm, number: int, body: bytes) -> int:
         controller, generator = struct.unpack_from("<II", body)
-        if (controller, generator) != (0, 0):
-            return wire.MOVE_INVALID  # only joint positions over joint impedance are faked
+        if controller > wire.CONTROLLER_CARTESIAN_IMPEDANCE or generator != 0:
+            return wire.MOVE_INVALID  # only joint positions over an internal controller are faked
         if not arm.begin_motion():
             return wire.MOVE_NOT_POSSIBLE
-        self._move = number
+        self._move, self.controller = number, controller
         return wire.MOVE_STARTED
 
     def _set(self, command: int, body: bytes) -> int:
