@@ -13,6 +13,7 @@ setup(
         (f"share/{NAME}", ["package.xml"]),
         (f"share/{NAME}/launch", glob("launch/*.launch.py")),
         (f"share/{NAME}/config", glob("config/*.yaml")),
+        (f"share/{NAME}/security", glob("security/*.xml")),
     ],
     install_requires=["setuptools"],
     zip_safe=True,

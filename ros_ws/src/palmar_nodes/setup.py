@@ -25,6 +25,7 @@ setup(
             "recorder = palmar_nodes.entry:recorder",
             "device = palmar_nodes.entry:device",
             "fakes = palmar_nodes.entry:fakes",
+            "images = palmar_nodes.entry:images",
             "replay = palmar_nodes.entry:replay",
             "ready = palmar_nodes.ready:main",
         ]

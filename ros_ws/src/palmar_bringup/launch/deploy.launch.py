@@ -14,7 +14,8 @@ def start(context: LaunchContext) -> list[Action]:
     """Everything, once the arguments are known."""
     given = graph.given(context, DEPLOY, "deploy.launch.py")
     run, config = prepare.deployment(given, prepare.folder(given))
-    nodes = {name: graph.lifecycle(name, run, config, given["parameters"]) for name in ("bridge", "policy")}
+    names = ("bridge", *(("images",) if yes(given["cameras"]) else ()), "policy")
+    nodes = {name: graph.lifecycle(name, run, config, given["parameters"]) for name in names}
     described = graph.state_publisher(given["robot"], run.namespace, given["state_publisher"])
     return graph.deployed(run, config, nodes, record=yes(given["record"]), described=described)
 

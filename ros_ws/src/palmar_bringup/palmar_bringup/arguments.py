@@ -54,6 +54,7 @@ DEPLOY = {
     "alignment": Argument("glide", "where the first command is far: glide there, or refuse", ("glide", "refuse")),
     "instruction": Argument("lift the red block", "what to do, in words"),
     "record": Argument("true", "whether to write a rollout", YES_NO),
+    "cameras": Argument("false", "node palmar_images: the twin's cameras, or RealSense on hardware", YES_NO),
 }
 RECORD = {
     "run": Argument("", "folder of a run that was started with record:=false"),

@@ -24,6 +24,7 @@ from launch_ros.actions import LifecycleNode, Node
 from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.ros_adapters import get_ros_adapter
 from launch_ros.substitutions import FindPackageShare
 from lifecycle_msgs.msg import Transition
 
@@ -34,6 +35,8 @@ from palmar_bringup import prepare
 from palmar_bringup.arguments import Argument, strangers
 from palmar_bringup.prepare import Process
 
+OVERRIDE = "ROS_SECURITY_ENCLAVE_OVERRIDE"
+"""Would put every process into one enclave."""
 FAILURES = (
     ("configuring", "unconfigured"),
     ("configuring", "errorprocessing"),
@@ -60,8 +63,11 @@ def opaque(function: object) -> OpaqueFunction:
 
 
 def given(context: LaunchContext, table: Mapping[str, Argument], launch_file: str) -> dict[str, str]:
-    """What the arguments are, after refusing misspelt ones."""
+    """What the arguments are, after refusing misspelt ones; also settles whose enclave is whose."""
     strangers(table, sys.argv, launch_file)
+    if OVERRIDE in context.environment:
+        get_ros_adapter(context)  # launch's own node takes the enclave; the children name theirs
+        del context.environment[OVERRIDE]
     return {name: LaunchConfiguration(name).perform(context) for name in table}
 
 
@@ -133,6 +139,7 @@ def plain(processes: Sequence[Process], config: Path) -> list[Action]:
             package="palmar_nodes",
             executable=executable,
             arguments=["--config", str(config), *extra],
+            ros_arguments=["--enclave", f"/palmar/{executable}"],
             sigterm_timeout=LAST_WORDS,
         )
         for executable, extra in processes
@@ -165,6 +172,7 @@ def lifecycle(
         name=f"palmar_{name}",
         namespace=run.namespace,
         arguments=["--config", str(config), *extra],
+        ros_arguments=["--enclave", f"/palmar/{name}"],
         parameters=[file],
     )
 
@@ -190,6 +198,7 @@ def state_publisher(robot: str, namespace: str, choice: str) -> list[Action]:
             package="robot_state_publisher",
             executable="robot_state_publisher",
             namespace=namespace,
+            ros_arguments=["--enclave", "/palmar/state_publisher"],
             parameters=[{"robot_description": description, "frame_prefix": prefix}],
         )
     ]

@@ -43,6 +43,13 @@ def fakes() -> int:
     return module.main()
 
 
+def images() -> int:
+    """The cameras node."""
+    from palmar.real_robot.nodes import images as module
+
+    return module.main()
+
+
 def replay() -> int:
     """The replay node: a rollout in place of a policy."""
     from palmar.real_robot.nodes import replay as module
