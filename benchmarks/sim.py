@@ -3,7 +3,7 @@
 The baseline is the same scene without contact sensors, with the same geometry, decimation, controls and scripted
 bodies, state in and state out.  ``env_ratio`` is its time over the environment's, costs on: by the wall clock, where
 Python work that does not overlap with physics counts once per thread; ``cpu_ratio`` is the same in CPU seconds.
-``cost_overhead`` compares the environment with costs to the same one without.
+``cost_overhead`` compares the environment with costs to the same one without; ``mb_per_world`` is from ``sim_memory``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ import numpy as np
 from mujoco import rollout
 from mujoco.batch import MODEL_FIELDS, Batch
 
+from palmar.benchmarks import sim_meshes, sim_warp
+from palmar.benchmarks.lift import reference_folder
+from palmar.benchmarks.sim_memory import mb_per_world
 from palmar.cli.config import compose
 from palmar.cli.wiring import Setup, environment, setup
 from palmar.sim import scene
@@ -41,7 +45,7 @@ def run(
     tasks: tuple[str, ...] = (),
     progress: Progress | None = None,
 ) -> dict:
-    """A row per task, and one of ``mujoco.batch`` against ``mujoco.rollout``.
+    """A row per task, those of a GPU or why not, ``mujoco.batch`` against ``mujoco.rollout``, meshes against ours.
 
     Args:
         rounds: Interleaved rounds; medians of them are told.
@@ -53,14 +57,33 @@ def run(
     rows = []
     for name in tasks or find.names():
         rows.append(_row(name, rounds, steps, num_envs, progress or (lambda _: None)))
+    rows += _gpu_rows()
     rows.append(_routes(rounds, num_envs))
+    rows.append(sim_meshes.row(reference_folder(), _cpu_seconds, max(rounds, 5)))
     return {"name": "sim", "rows": rows}
+
+
+def _gpu_rows() -> list[dict]:
+    """Where the rows of engine ``mujoco_warp`` are, or that there are none."""
+    import torch
+
+    why = "bench sim_warp has it" if torch.cuda.is_available() else "no NVIDIA GPU here; bench sim_warp measures it"
+    named = {"engine": "mujoco_warp", "device": "cuda", "not run": why}
+    return [{"task": task, "worlds": worlds, **named} for task in sim_warp.TASKS for worlds in sim_warp.WORLDS]
+
+
+def _cpu_seconds(work: Callable[[], Any]) -> float:
+    begin = time.process_time()
+    work()
+    return time.process_time() - begin
 
 
 def _row(name: str, rounds: int, steps: int, num_envs: int, progress: Progress) -> dict:
     words = [f"task={name}"]
-    if (Path(__file__).parents[1] / "configs" / "constraints" / f"{name}.yaml").is_file():
+    if (Path(str(files("palmar.configs"))) / "constraints" / f"{name}.yaml").is_file():
         words.append(f"constraints={name}")
+    progress(f"{name}: memory")
+    megabytes = mb_per_world(words)
     parts = setup(compose(words))
     env = environment(parts, num_envs=num_envs, seed=0)
     plain = environment(_without_costs(parts), num_envs=num_envs, seed=0)
@@ -85,6 +108,7 @@ def _row(name: str, rounds: int, steps: int, num_envs: int, progress: Progress) 
         "env_ratio": _ratio(t["bare"]["wall"], t["costs"]["wall"]),
         "cpu_ratio": _ratio(t["bare"]["cpu"], t["costs"]["cpu"]),
         "cost_overhead": round(_ratio(t["costs"]["cpu"], t["plain"]["cpu"]) - 1, 3),
+        "mb_per_world": megabytes,
         "rounds": rounds,
     }
 
