@@ -30,7 +30,8 @@ from palmar.safety.types import ConfigError, PalmarError
 
 PERIOD = 0.001
 PATIENCE = 0.05
-"""How long the fake arm waits for an answer before its packet counts as lost [s]; 0.001 on a robot."""
+"""How long the fake arm waits for an answer before its packet counts as lost [s]; 0.001 on a robot.  Like the drivers'
+patience with the fakes, below: a machine that simulates the hardware too is not a bad cable when it is busy."""
 WAIT = 10.0
 """How long the twin may take to appear [s]."""
 Fake = tuple[Any, dict[str, Any]]
@@ -43,7 +44,7 @@ def franka(stack: ExitStack, device: DeviceConfig, body: TwinBody) -> Fake:
 
     address = f"127.{1 + os.getpid() // 250 % 250}.{1 + os.getpid() % 250}.1"
     fake = stack.enter_context(Fci(body.part(device.joints), address, patience=PATIENCE))
-    return fake, {"address": address}
+    return fake, {"address": address, "timeout": 0.1}
 
 
 def leap(stack: ExitStack, device: DeviceConfig, body: TwinBody) -> Fake:
@@ -54,7 +55,7 @@ def leap(stack: ExitStack, device: DeviceConfig, body: TwinBody) -> Fake:
     plant: Plant = body.part(device.joints)
     stiffness = float(body.servo[0, body.wire.joints.index(device.joints[0])])
     fake = DynamixelBus(plant, ids=[ADDRESS[j] for j in device.joints], stiffness=stiffness)
-    return stack.enter_context(fake), {"port": fake.port}
+    return stack.enter_context(fake), {"port": fake.port, "timeout": 0.1, "lost_after": 10}
 
 
 def allegro(stack: ExitStack, device: DeviceConfig, body: TwinBody) -> Fake:
@@ -65,7 +66,7 @@ def allegro(stack: ExitStack, device: DeviceConfig, body: TwinBody) -> Fake:
     line = Slcan()
     fake = stack.enter_context(AllegroHand(body.part(JOINTS), line))
     options = {"bitrate": 1_000_000, "sleep_after_open": 0.0}
-    return fake, {"interface": line.interface, "channel": line.channel, "options": options}
+    return fake, {"interface": line.interface, "channel": line.channel, "options": options, "stale": 0.1}
 
 
 FAKES: dict[str, Callable[[ExitStack, DeviceConfig, TwinBody], Fake]] = {
@@ -114,7 +115,8 @@ def run_fakes(run: RunConfig, stopping: Stopping, log: logging.Logger) -> None:
                 if line:
                     hurt(fakes, line, log)
     body.wire.stop("fakes ended")
-    log.info("stopped; the twin was recovered %d times", body.faults)
+    late, missed = 1e3 * beat.late_max, beat.missed
+    log.info("stopped; %d ms missed, at most %.0f ms late; the twin was recovered %d times", missed, late, body.faults)
 
 
 def _awake(wire: WireRobot) -> WireRobot:

@@ -13,7 +13,7 @@ import mujoco
 import numpy as np
 
 from palmar.real_robot.drivers.error import DriverError
-from palmar.real_robot.drivers.wire import WireRobot
+from palmar.real_robot.drivers.wire import RECOVERING, WireRobot
 from palmar.safety.types import Command, ConfigError
 
 Array = np.ndarray
@@ -59,11 +59,11 @@ class TwinBody:
         """Read the twin and send it what its motors do; to be called once per millisecond."""
         try:
             self._state = self.wire.read()
-            if self.wire.fault:
+            if not self.wire.fault:
+                self.wire.write(self._command())
+            elif self.wire.fault != RECOVERING:
                 self.faults += 1
                 self.wire.recover()
-                return
-            self.wire.write(self._command())
         except DriverError:
             return  # the twin was late: its next state is soon there
 
