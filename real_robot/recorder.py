@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -83,8 +84,7 @@ class Recorder:
             versions={name: _version(name) for name in ("mujoco", "numpy", "palmar", "ros-rclpy")},
             seed=run.seed,
             noise_seeds={"twin": run.seed},
-            config={k: v for k, v in vars(run).items() if k not in ("robot", "scene", "twin", "constraints", "devices")}
-            | {"twin": vars(run.twin), "devices": [vars(d) for d in run.devices]},
+            config={k: v for k, v in asdict(run).items() if k not in ("robot", "scene", "constraints")},
             **more,
         )
 
