@@ -81,13 +81,15 @@ def _connect(lib: Any, address: str, kind: Any) -> Any:
 
 def fault(state: Any) -> str:
     """What keeps the robot of this state from moving, '' where nothing does."""
-    mode = state.robot_mode.name
-    names = json.loads(str(state.current_errors))
+    mode, errors = state.robot_mode.name, state.current_errors
+    if not errors and mode in ("Move", "Idle"):
+        return ""
+    names = json.loads(str(errors))
     if not names and mode == "Reflex":
         names = json.loads(str(state.last_motion_errors))
     if names:
         return ",".join(names)
-    known = {"Idle": "", "Move": "", "UserStopped": "user_stopped", "AutomaticErrorRecovery": "error_recovery"}
+    known = {"UserStopped": "user_stopped", "AutomaticErrorRecovery": "error_recovery"}
     return known.get(mode, mode.lower())
 
 

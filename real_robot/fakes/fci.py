@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ import numpy as np
 from palmar.real_robot.fakes import fci_wire as wire
 from palmar.real_robot.fakes.fci_commands import Desk
 from palmar.real_robot.fakes.fci_motion import DT, FR3, START_TOLERANCE, Limits, SetPoint
-from palmar.real_robot.fakes.fci_network import Network
+from palmar.real_robot.fakes.fci_network import Network, SuccessRate
 from palmar.real_robot.fakes.plant import Plant
 
 Array = np.ndarray
@@ -56,9 +55,11 @@ class Fci:
         self.stood_at: float | None = None
         self.network = Network(address, np.random.default_rng(seed))
         self._state = np.zeros((), wire.STATE)
+        self._fields = {name: self._state[name] for name in wire.STATE.names or ()}
         for name in ("O_T_EE", "O_T_EE_d", "F_T_EE", "EE_T_K", "F_T_NE", "NE_T_EE", "O_T_EE_c"):
-            self._state[name] = np.eye(4).ravel()
-        self._success: deque[bool] = deque(maxlen=100)
+            self._fields[name][...] = np.eye(4).ravel()
+        self._shown: tuple[int, bool, str, str] | None = None
+        self._success = SuccessRate()
         self._moving = self._first = self._stopping = False
         self._after = wire.IDLE
         self._frozen = self._pressed = False
@@ -151,22 +152,23 @@ class Fci:
         with self._lock:
             if self._moving:
                 self._follow(command)
-            elif self._stopping and self._stands():
-                self._stopping, self.mode = False, self._after if not self._pressed else wire.USER_STOPPED
-                self.stood_at = time.monotonic()
-                self.desk.stopped(self.network.tcp)
+            elif self._stopping:
+                self._slow_down()
             self.plant.target(self.setpoint.q)
 
-    def _stands(self) -> bool:
+    def _slow_down(self) -> None:
         self.braking_ticks += 1
-        return self.setpoint.brake()
+        if self.setpoint.brake():
+            self._stopping, self.mode = False, wire.USER_STOPPED if self._pressed else self._after
+            self.stood_at = time.monotonic()
+            self.desk.stopped(self.network.tcp)
 
     def _follow(self, command: Any) -> None:
         """Take the answer to this millisecond's state, or go on without it."""
         lost = command is None
         if self._first and lost:
             return  # the motion begins with its first packet
-        self._success.append(not lost)
+        self._success.note(not lost)
         if lost:
             self.lost, self.lost_in_row = self.lost + 1, self.lost_in_row + 1
             self.setpoint.extrapolate()
@@ -221,7 +223,7 @@ class Fci:
         self.mode, self.last_errors = wire.MOVING, ""
         self._moving = self._first = True
         self.lost_in_row = 0
-        self._success.clear()
+        self._success = SuccessRate()
         return True
 
     def stop_motion(self) -> bool:
@@ -247,15 +249,23 @@ class Fci:
             return
         if not self._frozen:
             self._seen = self.plant.measure()
-        s, (q, qd, tau) = self._state, self._seen
-        s["message_id"], s["q"], s["dq"], s["tau_J"], s["theta"], s["dtheta"] = self.tick, q, qd, tau, q, qd
-        s["q_d"], s["dq_d"], s["ddq_d"] = self.setpoint.q, self.setpoint.v, self.setpoint.a
-        s["robot_mode"] = self.mode
-        s["motion_generator_mode"] = wire.GENERATOR_JOINT_POSITION if self._moving else wire.GENERATOR_IDLE
-        s["controller_mode"] = self.desk.controller if self._moving else wire.CONTROLLER_OTHER
-        s["errors"], s["reflex_reason"] = _flags(self.errors), _flags(self.last_errors)
-        s["control_command_success_rate"] = np.mean(self._success) if self._moving and self._success else 0.0
-        self.network.send(s.tobytes(), self.desk.peer)
+        f, (q, qd, tau) = self._fields, self._seen
+        f["message_id"][...], f["tau_J"][...] = self.tick, tau
+        f["q"][...] = f["theta"][...] = q
+        f["dq"][...] = f["dtheta"][...] = qd
+        f["q_d"][...], f["dq_d"][...], f["ddq_d"][...] = self.setpoint.q, self.setpoint.v, self.setpoint.a
+        if (shown := (self.mode, self._moving, self.errors, self.last_errors)) != self._shown:
+            self._show(shown)
+        f["control_command_success_rate"][...] = self._success.share if self._moving else 0.0
+        self.network.send(self._state.tobytes(), self.desk.peer)
+
+    def _show(self, shown: tuple[int, bool, str, str]) -> None:
+        """Modes and errors, which seldom change."""
+        f, (mode, moving, errors, last) = self._fields, shown
+        f["robot_mode"][...], self._shown = mode, shown
+        f["motion_generator_mode"][...] = wire.GENERATOR_JOINT_POSITION if moving else wire.GENERATOR_IDLE
+        f["controller_mode"][...] = self.desk.controller if moving else wire.CONTROLLER_OTHER
+        f["errors"][...], f["reflex_reason"][...] = _flags(errors), _flags(last)
 
     def _await_answer(self) -> Any:
         """The command that answers this millisecond's state; None where it did not come in time."""

@@ -43,13 +43,6 @@ class Limits:
         """As the robot hands it out."""
         return wire.urdf(self.name, self.low, self.high, self.v_max, self.offset, self.deceleration, self.effort)
 
-    def speed(self, q: Array) -> tuple[Array, Array]:
-        """Lowest and highest speed at positions q, (7,) each [rad/s]."""
-        v, o, two_a = np.array(self.v_max), np.array(self.offset), 2.0 * np.array(self.deceleration)
-        up = np.sqrt(np.maximum(0.0, two_a * (np.array(self.high) - q))) - o
-        down = np.sqrt(np.maximum(0.0, two_a * (q - np.array(self.low)))) - o
-        return -np.clip(down, 0.0, v), np.clip(up, 0.0, v)
-
 
 FR3 = Limits(
     name="fr3",
@@ -78,23 +71,29 @@ class SetPoint:
     """Desired position, velocity and acceleration, (7,) each: what the state calls ``q_d, dq_d, ddq_d``."""
 
     def __init__(self, q: Array, limits: Limits):
-        self.limits = limits
         self.q, self.v, self.a = np.array(q, dtype=float), np.zeros(7), np.zeros(7)
+        self._low, self._high, self._v_max = np.array(limits.low), np.array(limits.high), np.array(limits.v_max)
+        self._offset, self._two_a = np.array(limits.offset), 2.0 * np.array(limits.deceleration)
         self._a_max, self._j_max = np.array(limits.a_max), np.array(limits.j_max)
+
+    def fastest(self, q: Array, v: Array) -> Array:
+        """Highest speed at positions q on the way that v goes, (7,) each [rad/s]: falls towards a joint's end."""
+        room = np.where(v > 0.0, self._high - q, q - self._low)
+        curve = np.sqrt(np.maximum(self._two_a * room, 0.0)) - self._offset
+        return np.minimum(np.maximum(curve, 0.0), self._v_max)
 
     def refusal(self, q: Array) -> str:
         """The error with which the robot answers the command ``q``, '' where it takes it."""
         v = (q - self.q) / DT
         a = (v - self.v) / DT
         j = (a - self.a) / DT
-        low, high = self.limits.speed(q)
-        if not np.isfinite(q).all() or np.any(q < self.limits.low) or np.any(q > self.limits.high):
+        if not ((q >= self._low) & (q <= self._high)).all():  # false for NaN
             return "joint_motion_generator_position_limits_violation"
-        if np.any(v < low) or np.any(v > high):
+        if (np.abs(v) > self.fastest(q, v)).any():
             return "joint_motion_generator_velocity_limits_violation"
-        if np.any(np.abs(a) > self._a_max):
+        if (np.abs(a) > self._a_max).any():
             return "joint_motion_generator_velocity_discontinuity"
-        return "joint_motion_generator_acceleration_discontinuity" if np.any(np.abs(j) > self._j_max) else ""
+        return "joint_motion_generator_acceleration_discontinuity" if (np.abs(j) > self._j_max).any() else ""
 
     def take(self, q: Array) -> None:
         """The command ``q`` becomes the set-point."""
@@ -110,7 +109,7 @@ class SetPoint:
         """One step of the robot's own stop, within the joints' ends; whether it stands."""
         self.a = -np.clip(self.v / DT, -BRAKE, BRAKE)
         self.v = self.v + DT * self.a
-        self.q = np.clip(self.q + DT * self.v, self.limits.low, self.limits.high)
+        self.q = np.clip(self.q + DT * self.v, self._low, self._high)
         return not np.any(self.v)
 
     def stand(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -84,3 +85,23 @@ class Network:
         for s in (self.tcp, self._server, self._udp):
             if s is not None:
                 s.close()
+
+
+class SuccessRate:
+    """Share of the last 100 packets that came in time."""
+
+    def __init__(self) -> None:
+        self._last: deque[bool] = deque()
+        self._kept = 0
+
+    def note(self, kept: bool) -> None:
+        """One more packet."""
+        self._last.append(kept)
+        self._kept += kept
+        if len(self._last) > 100:
+            self._kept -= self._last.popleft()
+
+    @property
+    def share(self) -> float:
+        """0 before the first packet, as with the robot."""
+        return self._kept / max(1, len(self._last))

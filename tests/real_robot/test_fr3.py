@@ -137,10 +137,11 @@ def test_a_lost_packet_is_extrapolated_with_constant_acceleration():
 
 
 def test_the_speed_limit_falls_towards_the_end_of_a_joint():
+    s, up = SetPoint(np.array(HOME), FR3), np.ones(7)
     q = np.array(HOME)
     q[1] = 1.7
-    assert FR3.speed(q)[1][1] == pytest.approx(np.sqrt(2 * 2.585 * (1.7918 - 1.7)) - 0.2)
-    assert FR3.speed(np.array(HOME))[1][1] == 2.62
+    assert s.fastest(q, up)[1] == pytest.approx(np.sqrt(2 * 2.585 * (1.7918 - 1.7)) - 0.2)
+    assert s.fastest(q, -up)[1] == s.fastest(np.array(HOME), up)[1] == 2.62
 
 
 def test_the_drivers_defaults_are_the_limits_of_our_own_arm():
