@@ -81,7 +81,7 @@ class Bus:
 
     def __init__(self, port: str, baudrate: int, *, timeout: float):
         self._handler = Protocol2PacketHandler()
-        self._dirty = False
+        self._dirty, self._turn = False, 0
         try:
             self.port = Port(port, baudrate, timeout=timeout)
         except BROKEN as error:
@@ -112,18 +112,24 @@ class Bus:
     def read(self, idents: Sequence[int], address: int, size: int) -> tuple[Array, Array]:
         """Registers of all motors by one fast sync read: data (k, size) uint8 and error bytes (k,) uint8.
 
+        Motors answer in the order in which they are asked.  Each request begins with another motor, so that an
+        answer to an earlier request is known by its order.
+
         Raises:
-            DriverError: If one of them did not answer in time and whole.
+            DriverError: If one of them did not answer in time and whole, or this is an earlier answer.
         """
-        step = size + 4
-        data, result, _ = self._talk(lambda: self._fast(list(idents), address, size))
+        self._turn += 1
+        first, step = self._turn % len(idents), size + 4
+        asked = [*idents[first:], *idents[:first]]
+        data, result, _ = self._talk(lambda: self._fast(asked, address, size))
         if result != COMM_SUCCESS or len(data) != step * len(idents):
             self._dirty = True
             raise DriverError(f"reading register {address} of motors {list(idents)}: {self._why(result)}")
         table = np.array(data, dtype=np.uint8).reshape(len(idents), step)
-        if not np.array_equal(table[:, 1], idents):
+        if table[:, 1].tolist() != asked:
             self._dirty = True
-            raise DriverError(f"asked motors {list(idents)}, got answers of {table[:, 1].tolist()}")
+            raise DriverError(f"asked motors {asked}, got answers of {table[:, 1].tolist()}: an earlier answer?")
+        table = np.roll(table, first, axis=0)
         return table[:, 2:-2], table[:, 0]
 
     def write(self, idents: Sequence[int], address: int, rows: Array) -> None:

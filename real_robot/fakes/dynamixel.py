@@ -140,6 +140,10 @@ class DynamixelBus:
         """The next n replies stop half way."""
         self._damage.torn = n
 
+    def lag(self, n: int) -> None:
+        """The adapter is n answers behind from now on; 0 delivers what it kept back."""
+        self._damage.lag = n
+
     def foreign(self, n: int) -> None:
         """The next n replies carry the address of another motor, with a fitting checksum."""
         self._foreign = n

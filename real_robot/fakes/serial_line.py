@@ -44,9 +44,17 @@ class Damage:
         """So many of the next have one byte changed."""
         self.torn = 0
         """So many of the next stop half way."""
+        self.lag = 0
+        """So many answers stay in the adapter until others push them out."""
+        self._waiting: list[bytes] = []
 
     def to(self, answer: bytes) -> bytes:
-        """What is left of an answer."""
+        """What comes out when this answer goes in."""
+        self._waiting.append(self._hurt(answer))
+        out, self._waiting = self._waiting[: -self.lag or None], self._waiting[-self.lag :] if self.lag else []
+        return b"".join(out)
+
+    def _hurt(self, answer: bytes) -> bytes:
         if self._rng.random() < self.drop:
             return b""
         if self.corrupt:
