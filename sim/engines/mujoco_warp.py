@@ -24,7 +24,9 @@ from torch import Tensor
 
 from palmar.safety.robot import RobotModel
 from palmar.safety.types import ConfigError, Measurement
+from palmar.sim import people
 from palmar.sim.engines import warp_kernels as kernels
+from palmar.sim.engines.mujoco_cpu import PEOPLE
 from palmar.sim.engines.warp_config import SimulationOverflow, WarpConfig
 from palmar.sim.engines.warp_samples import Samples
 
@@ -40,9 +42,9 @@ CCD_TOLERANCE = 1e-5
 """Of convex collisions [m].  At MuJoCo's 1e-6, made for float64, MuJoCo Warp 4.0.0 (float32) now and then sees an
 upright cylinder 0.6 m deep in the table it stands on: 4 of 131,072 poses; at 1e-5 none of 983,040 (docs/engines.md)."""
 PLAIN_BOXES = int(mujoco.mjtDisableBit.mjDSBL_NATIVECCD)
-"""With this bit set MuJoCo Warp computes boxes against boxes as MuJoCo does, each contact with its own depth, and all
-other pairs as without.  Otherwise a pressed block has four contacts of one depth, and of normals that tilt: after a
-finger's touch joints were 0.2 rad off within a second (docs/engines.md)."""
+"""With this bit MuJoCo Warp 4.0.0 computes boxes against boxes as MuJoCo does, and every other pair as without.  By its
+convex routine a resting block has now and then a single contact, or one whose normal lies on its side: after a finger's
+touch joints were 1e-2 rad off MuJoCo's within a second, with it 1e-5 (docs/engines.md)."""
 FAILED = 1e10
 """MuJoCo gives up on a state with a larger number (mjMAXVAL)."""
 
@@ -78,7 +80,8 @@ class WarpEngine:
         graph: Record the physics of a step by itself; not where the caller records a larger whole.
 
     Raises:
-        ConfigError: If the robot has geoms other than capsules and spheres, or a margin needs what is not measured.
+        ConfigError: If the robot has geoms other than capsules and spheres, or a margin needs what is not measured:
+            people among them.
     """
 
     def __init__(
@@ -95,6 +98,9 @@ class WarpEngine:
         graph: bool = True,
     ):
         self.config = config = config or WarpConfig()
+        if PEOPLE in supply and len(there := people.geoms(model)):
+            names = [model.geom(int(g)).name for g in there]
+            raise ConfigError(f"people {names} are in the scene: engine mujoco_warp does not measure how near they are")
         model = copy.copy(model)
         model.opt.ccd_tolerance = max(model.opt.ccd_tolerance, CCD_TOLERANCE)
         model.opt.disableflags |= PLAIN_BOXES

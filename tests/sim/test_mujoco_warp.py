@@ -14,6 +14,7 @@ import torch
 
 from palmar.safety.constraints import Constraint
 from palmar.safety.types import CommandRefused, ConfigError
+from palmar.sim import scene
 from palmar.sim.device.env import make_device_env
 from palmar.sim.device.host_reads import no_host_read
 from palmar.sim.engines.mujoco_warp import SimulationOverflow, device_of
@@ -21,6 +22,7 @@ from palmar.sim.engines.warp_config import WarpConfig
 from palmar.sim.env import make_env
 from palmar.sim.latency import TrackerConfig
 from palmar.sim.parity import load_tolerances
+from palmar.sim.tasks import find
 from palmar.sim.tasks.lift import LiftConfig, LiftTask
 from palmar.sim.tasks.reach import ReachConfig, ReachTask
 
@@ -307,6 +309,61 @@ def test_a_standing_cylinder_does_not_leave_the_table_by_itself():
             deepest[tolerance] = -float(d.contact.dist.numpy()[: int(d.nacon.numpy()[0])].min())
     assert deepest[CCD_TOLERANCE] < 1e-3
     assert deepest[1e-6] > 0.1, "MuJoCo Warp is cured: CCD_TOLERANCE can go"
+
+
+@pytest.mark.slow
+def test_a_block_rests_on_two_corners_or_more_with_normals_upwards():
+    """By MuJoCo Warp's convex routine one pose in seventy has a single contact, where MuJoCo has two to four."""
+    import mujoco_warp as mjw
+    import warp as wp
+
+    from palmar.sim.engines.mujoco_warp import CCD_TOLERANCE, PLAIN_BOXES
+
+    xml = """<mujoco><worldbody><geom type="box" size=".65 .7 .025" pos=".35 0 -.025" condim="4"/>
+    <body><freejoint/><geom type="box" size=".025 .025 .025" condim="4"/></body></worldbody></mujoco>"""
+    count, alone, tilt = 16384, {}, {}
+    rng, q = np.random.default_rng(1), np.zeros((16384, 7))
+    q[:, 0], q[:, 1] = rng.uniform(0.35, 0.65, count), rng.uniform(-0.2, 0.2, count)
+    q[:, 2] = 0.025 - 10 ** rng.uniform(-5, -3.5, count)
+    yaw = rng.uniform(-np.pi, np.pi, count)
+    q[:, 3], q[:, 6] = np.cos(yaw / 2), np.sin(yaw / 2)
+    q[:, 4:6] = rng.normal(0, 1, (count, 2)) * 10 ** rng.uniform(-8, -4, (count, 1))
+    q[:, 3:] /= np.linalg.norm(q[:, 3:], axis=1, keepdims=True)
+    for flag in (0, PLAIN_BOXES):
+        model = mujoco.MjModel.from_xml_string(xml)
+        model.opt.disableflags |= flag
+        model.opt.ccd_tolerance = CCD_TOLERANCE
+        with wp.ScopedDevice("cpu"):
+            m, d = mjw.put_model(model), mjw.make_data(model, nworld=count, nconmax=8, njmax=64)
+            d.qpos.assign(q.astype(np.float32))
+            mjw.kinematics(m, d)
+            mjw.collision(m, d)
+            found = int(d.nacon.numpy()[0])
+        assert -1e-3 < d.contact.dist.numpy()[:found].min()
+        alone[flag] = int((np.bincount(d.contact.worldid.numpy()[:found], minlength=count) == 1).sum())
+        tilt[flag] = float(np.abs(d.contact.frame.numpy()[:found].reshape(found, 9)[:, :2]).max())
+    assert alone[PLAIN_BOXES] == 0 and tilt[PLAIN_BOXES] < 1e-6
+    assert alone[0] > 0, "MuJoCo Warp is cured: PLAIN_BOXES can go"
+
+
+@pytest.mark.parametrize("name", ["coworker", "hazards"])
+def test_tasks_that_a_device_does_not_know_are_refused_with_those_it_knows(robot, constraints, name):
+    found = find.load(name)
+    with pytest.raises(ConfigError, match=r"'lift', 'reach'"):
+        make_device_env(found.task(found.config()), robot, constraints, num_envs=1, config=CPU)
+
+
+def test_people_are_refused_where_they_would_be_measured_as_absent(robot):
+    from palmar.sim.engines.mujoco_warp import WarpEngine
+
+    found = find.load("coworker")
+    task = found.task(found.config())
+    model = scene.compose(furnish=task.furnish)[0]
+    with pytest.raises(ConfigError, match="people"):
+        WarpEngine(
+            model, robot, objects=tuple(task.objects), nworld=1, substeps=1, config=CPU,
+            supply=frozenset({"speed_separation"}),
+        )  # fmt: skip
 
 
 @pytest.mark.slow
