@@ -10,6 +10,7 @@ import numpy as np
 
 from palmar.safety.robot import RobotModel
 from palmar.sim import scene
+from palmar.sim.robots import arm_and_hand
 from palmar.sim.tasks.lift import LiftConfig, LiftTask, ground
 
 Array = np.ndarray
@@ -32,10 +33,11 @@ def lift_world(robot: RobotModel, instruction: str, *, seed: int, dt: float) -> 
     """A random start of the task ``lift``.
 
     Raises:
-        PalmarError: If the instruction names no block, or more than one.
+        PalmarError: If the instruction names no block, or more than one, or there is no scene of this robot.
     """
     task, target = LiftTask(LiftConfig()), ground(instruction)
-    spec = scene.scene_spec(furnish=task.furnish)
+    arm, hand = arm_and_hand(robot.name)
+    spec = scene.scene_spec(arm=arm, hand=hand, furnish=task.furnish)
     spec.option.timestep = dt
     model = spec.compile()
     episode = task.start(np.random.default_rng(seed), robot, 1)

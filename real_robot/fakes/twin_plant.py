@@ -104,8 +104,8 @@ class TwinBody:
 class TwinPlant:
     """Some joints of the twin, as ``palmar.real_robot.fakes.plant.Plant``.
 
-    Torques are what the twin's joints get but for friction and the few microradians that a joint moves within a
-    millisecond; nothing is faster than the twin's own millisecond and its latency.
+    A torque is what the twin's joint gets within a few per cent: the spring slackens as the joint moves within a
+    millisecond.  Nothing is faster than that millisecond and the twin's latency.
     """
 
     def __init__(self, body: TwinBody, which: Array):
