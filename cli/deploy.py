@@ -132,6 +132,8 @@ def show(result: DeployResult) -> None:
     latency = f"{number(result.chunk_to_robot_p50_ms)} / {number(result.chunk_to_robot_p99_ms)} ms"
     table.add_row("filter intervened", f"{result.intervention_s:.2f} s")
     table.add_row("chunk to robot, p50 / p99", latency)
+    seen = f"{number(result.camera_to_command_p50_ms)} / {number(result.camera_to_command_p99_ms)} ms"
+    table.add_row("camera to command, p50 / p99", seen)
     permission = "" if result.realtime else " (without real-time priority)"
     table.add_row("ticks, missed", f"{result.ticks}, {result.missed}{permission}")
     table.add_row("chunks, refused", f"{result.chunks}, {result.refused}")

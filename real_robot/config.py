@@ -110,6 +110,8 @@ class RunConfig:
     """Real-time priority of the control process, where allowed; devices' is 5 higher, fakes' 8, the twin's 10."""
     period: float = 0.001
     bundle: str = ""
+    sway: float = 0.03
+    """How far joints sway where there is no bundle [rad]."""
     instruction: str = ""
     task: str = "lift"
     blocks: tuple[dict[str, Any], ...] = ()

@@ -62,7 +62,7 @@ class Control:
         self.run, self.driver, self.filter, self.log = run, driver, filter_, log
         self.names = memory.description.constraints
         self.blocks, self._ring = memory.blocks, memory.rings["ticks"]
-        self.watch, self.latencies = Watch(), []
+        self.watch, self.latencies, self.sights = Watch(), [], []
         self.verdict: Verdict | None = None
         self._index = self._refused = self._chunks = self._driver_errors = self._missed = 0
         self.misses: list[tuple[float, int]] = []
@@ -297,7 +297,10 @@ class Control:
             self._held += self.run.period
         if not self._chunk_used and verdict.state is State.RUN and len(self.latencies) < 200_000:
             self._chunk_used = True
-            self.latencies.append(time.monotonic() - float(self._chunk["sent"]))
+            reached = time.monotonic()
+            self.latencies.append(reached - float(self._chunk["sent"]))
+            if self._chunk["seen"] > 0:
+                self.sights.append(reached - float(self._chunk["seen"]))
         self._index += 1
         ring = self._ring.record
         self._fill(ring, now, state, command, verdict)
@@ -359,7 +362,8 @@ class Control:
 
     def summary(self) -> dict[str, Any]:
         """What happened, in numbers."""
-        p50, p99 = 1e3 * np.percentile(self.latencies, (50, 99)) if self.latencies else (None, None)
+        p50, p99 = _percentiles_ms(self.latencies)
+        seen50, seen99 = _percentiles_ms(self.sights)
         return {
             "ticks": self._index,
             "missed": self._missed,
@@ -372,10 +376,19 @@ class Control:
             "intervention_s": self._held,
             "chunk_to_robot_p50_ms": p50,
             "chunk_to_robot_p99_ms": p99,
+            "camera_to_command_p50_ms": seen50,
+            "camera_to_command_p99_ms": seen99,
             "worst_margin": {n: float(w) for n, w in zip(self.names, self._worst, strict=True) if np.isfinite(w)},
             "realtime": realtime.is_realtime(),
             "dropped_records": self._ring.dropped,
         }
+
+
+def _percentiles_ms(seconds: list[float]) -> tuple[float | None, float | None]:
+    if not seconds:
+        return None, None
+    p50, p99 = 1e3 * np.percentile(seconds, (50, 99))
+    return float(p50), float(p99)
 
 
 def warm_up(like: Filter, state: RobotState, period: float) -> None:

@@ -58,6 +58,8 @@ class DeployConfig:
     instruction: str = "lift the red block"
     bundle: str = ""
     """Folder or file of the policy bundle; '' sways every joint a little, to check the chain."""
+    sway: float = 0.03
+    """How far, without a bundle [rad]."""
     robot: str = "fr3_leap"
     hardware: str = "twin"
     """``twin``, ``fake`` (real drivers on fakes of their hardware, the twin's physics) or ``real``."""
@@ -93,6 +95,8 @@ class DeployConfig:
             raise ConfigError("mode shadow lets commands pass unfiltered: accepted with hardware twin or fake only")
         if self.hardware == "twin" and (self.arm or self.hand or self.devices):
             raise ConfigError("the twin has no devices: say hardware=fake or hardware=real")
+        if not 0 <= self.sway <= 0.3:
+            raise ConfigError(f"sway is {self.sway}, accepted 0 to 0.3 rad")
         if not 0 < self.timeout <= 3600 or not 0 <= self.domain <= 100:
             raise ConfigError(f"need 0 < timeout <= 3600 and 0 <= domain <= 100, got {self.timeout}, {self.domain}")
 
@@ -115,6 +119,9 @@ class DeployResult:
     chunk_to_robot_p50_ms: float | None
     """From a chunk's publication to the first command that follows it; None without a chunk [ms]."""
     chunk_to_robot_p99_ms: float | None
+    camera_to_command_p50_ms: float | None
+    """From a camera's picture, or a tracker's, to the first command that follows from it; None without any [ms]."""
+    camera_to_command_p99_ms: float | None
     ticks: int
     missed: int
     chunks: int
@@ -231,6 +238,7 @@ def resolve(config: DeployConfig) -> tuple[RunConfig, int]:
         twin=config.twin,
         priority=config.priority,
         bundle=str(Path(config.bundle).resolve()) if config.bundle else "",
+        sway=config.sway,
         instruction=config.instruction,
         task=config.task,
         domain=config.domain or ros_env.random_domain(),

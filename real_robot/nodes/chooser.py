@@ -151,7 +151,7 @@ def told(policy: object, carry: Any, sent: Executed) -> Any:
 
 def chooser(run: RunConfig, robot: RobotModel) -> Chooser:
     """What ``run`` asks for: a bundle, or ``sway`` where none is named."""
-    return Learned(run, robot) if run.bundle else Sway(robot)
+    return Learned(run, robot) if run.bundle else Sway(robot, amplitude=run.sway)
 
 
 class LiftWords:

@@ -268,6 +268,7 @@ def test_sigterm_stops_in_control_and_leaves_nothing_behind(rig):
     time.sleep(0.1)
     assert rig.wire.blocks["state"].read()["fault"] == b""  # it said goodbye to the hardware
     summary = json.loads((Path(rig.run.run_dir) / "control.json").read_text())
+    assert summary["camera_to_command_p50_ms"] is None, "nobody said when anything was seen"
     assert summary["chunks"] > 3 and 0 < summary["chunk_to_robot_p50_ms"] < 50
 
 
