@@ -123,6 +123,35 @@ def test_friction_and_mass_of_every_world_reach_the_solver(fresh):
         np.testing.assert_allclose(solver.mjw_model.body_mass.numpy()[:, body], mass[:, m], rtol=1e-6)
 
 
+def test_a_servo_is_one_actuator_with_stiffness_damping_and_torque_limit(fresh):
+    """Two of them, limited by the joint, keep their damping in MuJoCo's integrator while the torque is cut off."""
+    theirs, ours = fresh.plant._solver.mj_model, fresh.plant.parts.model
+    assert theirs.nu == fresh.robot.n
+    names = [theirs.joint(int(theirs.actuator_trnid[k, 0])).name for k in range(theirs.nu)]
+    for k, long_name in enumerate(names):
+        own = ours.actuator(next(j for j in fresh.robot.joints if long_name.endswith(f"_{j}"))).id
+        for field in ("actuator_gainprm", "actuator_biasprm", "actuator_forcerange", "actuator_forcelimited"):
+            np.testing.assert_allclose(getattr(theirs, field)[k], getattr(ours, field)[own], rtol=1e-6, err_msg=field)
+
+
+def test_the_same_pairs_collide_as_in_our_mjcf_but_for_the_base(fresh):
+    theirs = fresh.plant._solver.mj_model
+    kind = np.array([kind_of(theirs.geom(g).name, fresh) for g in range(theirs.ngeom)])
+    con = np.stack([theirs.geom_contype, theirs.geom_conaffinity]).astype(np.int64) & 0xFFFFFFFF
+    meet = ((con[0][:, None] & con[1]) | (con[1][:, None] & con[0])) != 0
+    for a in range(theirs.ngeom):
+        for b in range(a):
+            pair = {kind[a], kind[b]}
+            assert meet[a, b] != (pair in ({"link"}, {"link", "tip"})), (theirs.geom(a).name, theirs.geom(b).name)
+
+
+def kind_of(name, env):
+    """tip, link or thing."""
+    if "/Robot/" not in name:
+        return "thing"
+    return "tip" if any(f"/{tip}_" in name for tip in env.robot.tip_geoms) else "link"
+
+
 def test_in_free_space_it_moves_like_plain_mujoco(fresh):
     """Same MuJoCo version, our MJCF, same commands: what is left is the solver's precision."""
     spec = scene.robot_spec("fr3", "leap")

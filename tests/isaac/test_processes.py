@@ -40,8 +40,9 @@ def test_an_unknown_physics_is_refused_by_the_simulators_side(parts):
         IsaacVectorEnv(*parts, num_envs=1, physics="bullet")
 
 
-def test_isaac_labs_own_trainer_finds_and_trains_our_task(tmp_path):
-    command = [sys.executable, "-m", "isaaclab", "train", "--rl_library", "rsl_rl", "--task", "Palmar-Reach",
+@pytest.mark.parametrize("task", ["Palmar-Reach", "Palmar-Lift"])
+def test_isaac_labs_own_trainer_finds_and_trains_our_tasks(tmp_path, task):
+    command = [sys.executable, "-m", "isaaclab", "train", "--rl_library", "rsl_rl", "--task", task,
                "--num_envs", "4", "--max_iterations", "2", "--device", "cpu", "agent.device=cpu",
                "agent.num_steps_per_env=4"]  # fmt: skip
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ, timeout=800)
