@@ -11,6 +11,8 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -110,8 +112,17 @@ class Played:
 class Graph:
     """A running deployment that scenarios are played on; their ``Stage``."""
 
-    def __init__(self, run: RunConfig, children: Processes, maps: dict[str, shared.SharedMap], operator: Operator):
+    def __init__(
+        self,
+        run: RunConfig,
+        children: Processes,
+        maps: dict[str, shared.SharedMap],
+        operator: Operator,
+        launched: float,
+    ):
         self.run, self.children, self.operator = run, children, operator
+        self.launched = launched
+        """Monotonic time at which the first process was started [s]."""
         self._control, self._twin = maps["control"], maps["twin"]
 
     def link(self, **changes: object) -> None:
@@ -225,24 +236,16 @@ def rehearse(
     margins = tuple(c.margin for c in constraints.constraints)
     devices = DEVICES[run.hardware]
     scenarios, left_out = choose(short=short, devices=devices, margins=margins, only=only)
+    with up(run, say) as graph:
+        played = [_say_and_play(graph, s, k / len(scenarios), say) for k, s in enumerate(scenarios)]
     folder = Path(run.run_dir)
-    try:
-        with Processes(folder, folder / "run.json", ros_env.isolated(run.domain, folder)) as children:
-            begin = time.monotonic()
-            graph = _raise(run, children, say)
-            with graph.operator:
-                played = _play(graph, scenarios, say)
-            _wind_down(children)
-    finally:
-        for path in (run.control_memory, run.twin_memory):
-            Path(path).unlink(missing_ok=True)
     rollout = read(folder / "rollout.mcap")
     found = Rehearsal(
         rows=tuple(_judge(p, rollout, run) for p in played),
         left_out=tuple(s.name for s in left_out),
         hardware=run.hardware,
         constraints=constraints.name,
-        launch_to_motion_s=_first_motion(rollout) - begin,
+        launch_to_motion_s=first_motion(rollout) - graph.launched,
         declared_rest_ms=1e3 * rest_within(run.robot_model().limits, CHUNK_TIMEOUT, run.period),
         run_dir=run.run_dir,
     )
@@ -250,13 +253,27 @@ def rehearse(
     return found
 
 
-def _raise(run: RunConfig, children: Processes, say: Progress) -> Graph:
-    """The graph of a deployment with the link between policy and bridge."""
-    children.extra["policy"] = _remaps(run)
-    _write_link(children.folder)
-    children.start("link", "nodes.link")
-    maps = bring_up(run, children, record=True, say=say)
-    return Graph(run, children, maps, Operator(Path(run.control_memory)))
+@contextmanager
+def up(run: RunConfig, say: Progress) -> Iterator[Graph]:
+    """The graph of a deployment, recorded, with the link between policy and bridge; all of it ends with the context.
+
+    Raises:
+        DeployError: If something did not start in time.
+    """
+    folder = Path(run.run_dir)
+    try:
+        with Processes(folder, folder / "run.json", ros_env.isolated(run.domain, folder)) as children:
+            children.extra["policy"] = _remaps(run)
+            _write_link(folder)
+            launched = time.monotonic()
+            children.start("link", "nodes.link")
+            maps = bring_up(run, children, record=True, say=say)
+            with Operator(Path(run.control_memory)) as operator:
+                yield Graph(run, children, maps, operator, launched)
+            _wind_down(children)
+    finally:
+        for path in run.memories:
+            Path(path).unlink(missing_ok=True)  # only a process that was killed leaves its file
 
 
 def _remaps(run: RunConfig) -> list[str]:
@@ -271,16 +288,13 @@ def _write_link(folder: Path, **changes: object) -> None:
     part.replace(folder / "link.json")
 
 
-def _play(graph: Graph, scenarios: tuple[Scenario, ...], say: Progress) -> list[Played]:
-    played = []
-    for k, scenario in enumerate(scenarios):
-        say(f"{scenario.name}: {scenario.what}", k / len(scenarios))
-        played.append(graph.play(scenario))
-    return played
+def _say_and_play(graph: Graph, scenario: Scenario, share: float, say: Progress) -> Played:
+    say(f"{scenario.name}: {scenario.what}", share)
+    return graph.play(scenario)
 
 
 def _wind_down(children: Processes) -> None:
-    for name in ("policy", "link", "bridge", "control", "twin"):
+    for name in ("policy", "link", "bridge", "control", "hand", "arm", "fakes", "twin"):
         children.stop(name)
     (children.folder / "result.json").write_text(json.dumps({"success": None, "reason": "rehearsal"}))
     children.stop("recorder")
@@ -289,7 +303,7 @@ def _wind_down(children: Processes) -> None:
 # What came of it ---------------------------------------------------------------------------------------------
 
 
-def _first_motion(rollout: Rollout) -> float:
+def first_motion(rollout: Rollout) -> float:
     """First tick in RUN [s]."""
     running = np.flatnonzero(rollout.verdicts.state == STATE_CODES.index(State.RUN))
     return float(rollout.verdicts.t[running[0]]) if len(running) else float("nan")
