@@ -1,12 +1,14 @@
-"""``palmar bench deploy``: latency from chunk to robot and missed periods, with every process of a deployment up.
+"""``palmar bench deploy``: latencies and missed periods with every process up, standstill after each is killed.
 
-A bare loop at the control process's period and priority runs beside it: a period that both miss is the
-machine's, one that only the control process misses is ours.
+A bare loop at the control process's period and priority runs beside the long run: a period that both miss is the
+machine's, one that only the control process misses is ours.  Killed is with SIGKILL, while every joint sways; when the
+robot stands is read from the twin's true joint speeds, so that it can be said without the control process too.
 """
 
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,14 +16,34 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from palmar.real_robot import realtime
-from palmar.real_robot.deploy import DeployConfig, deploy
+from palmar.real_robot.deploy import DeployConfig, resolve
 from palmar.real_robot.process import Stopping
+from palmar.real_robot.rehearse import CHUNK_TIMEOUT, TRUE_STILL, Graph, up
+from palmar.real_robot.scenarios import Scenario, nothing
+from palmar.safety.watchdog import rest_within
 
 PRIORITY = 60
 PERIOD = 0.001
 NEAR = 0.002
 """Misses closer than this are one event of the machine [s]."""
+SWAY = 0.1
+"""How far every joint sways while processes are killed [rad]."""
+LASTS = 1.5
+"""How long a killed process stays away [s]."""
+GOES_ON = ("recorder",)
+"""Processes without which the robot goes on: the time to standstill is not asked for."""
+COMES_BACK = ("policy", "bridge")
+"""Processes that are started again, so that one graph serves for all repeats."""
+PROCESSES = {
+    "twin": ("policy", "bridge", "recorder", "control", "twin"),
+    "fake": ("policy", "bridge", "control", "arm", "hand"),
+}
+"""What is killed, per hardware.  The fakes' process is the hardware there; the twin is its physics."""
+
+Progress = Callable[[str, float], None]
 
 
 def unshared(ours: Sequence[Sequence[float]], sentinel: Sequence[Sequence[float]], period: float) -> int:
@@ -50,46 +72,127 @@ def sentinel(path: Path) -> None:
 
 
 def run(
-    seconds: float = 60.0, bundle: str = "", progress: Callable[[str, float], None] | None = None
+    seconds: float = 600.0,
+    bundle: str = "",
+    hardware: Sequence[str] = ("twin", "fake"),
+    repeats: int = 3,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Deploy for ``seconds`` and measure.
+    """Measure a long run, and a kill of each process.
 
     Args:
-        seconds: Time with every node active [s].
-        bundle: Policy bundle; '' publishes a slow sway at 20 Hz through the same topics.
+        seconds: Time with every node active on the first hardware; a fifth of it on the others [s].
+        bundle: Policy bundle of the long runs; '' publishes a slow sway at 20 Hz through the same topics.
+        hardware: ``twin``, ``fake``.
+        repeats: Kills of each process.
         progress: Told what is going on.
 
     Returns:
-        ``{"rows": [{"chunk_to_robot_p50_ms", "chunk_to_robot_p99_ms", "missed_unshared", "lost", ...}]}``.
+        ``{"rows": [{"hardware", "kill", "camera_to_command_p99_ms", "chunk_to_robot_p99_ms", "missed_unshared",
+        "standstill_ms_max", "launch_to_motion_s", ...}]}``; per hardware a row without a kill and one per process.
     """
+    say = progress or (lambda what, share: None)
+    rows = []
+    for k, kind in enumerate(hardware):
+        rows.append(nominal(kind, seconds if k == 0 else seconds / 5, bundle, say))
+        for process in PROCESSES[kind]:
+            rows.append(killed(kind, process, repeats, say))
+    return {"rows": rows}
+
+
+def nominal(hardware: str, seconds: float, bundle: str, say: Progress) -> dict[str, Any]:
+    """One run with every process up and nothing killed."""
     with tempfile.TemporaryDirectory(prefix="palmar-bench-") as folder:
         path = Path(folder) / "sentinel.json"
         beside = subprocess.Popen([sys.executable, "-m", "palmar.benchmarks.deploy", str(path)])
         try:
-            config = DeployConfig(out=f"{folder}/run", bundle=bundle, timeout=seconds, priority=PRIORITY)
-            result = deploy(config, progress=progress)
-            control = json.loads((Path(result.run_dir) / "control.json").read_text())
+            config = DeployConfig(out=f"{folder}/run", bundle=bundle, hardware=hardware, priority=PRIORITY)
+            run, _ = resolve(config)
+            with up(run, say) as graph:
+                waits = Scenario("nominal", f"{hardware} for {seconds:.0f} s", nothing, nothing, lasts=seconds)
+                say(waits.what, 0.5)
+                graph.play(waits)
+            control = json.loads((Path(run.run_dir) / "control.json").read_text())
         finally:
             beside.terminate()
             beside.wait(10)
         stalls = json.loads(path.read_text())
-    row = {
-        "chunk_to_robot_p50_ms": result.chunk_to_robot_p50_ms,
-        "chunk_to_robot_p99_ms": result.chunk_to_robot_p99_ms,
+    return {
+        "hardware": hardware,
+        "kill": None,
+        "camera_to_command_p50_ms": control["camera_to_command_p50_ms"],
+        "camera_to_command_p99_ms": control["camera_to_command_p99_ms"],
+        "chunk_to_robot_p50_ms": control["chunk_to_robot_p50_ms"],
+        "chunk_to_robot_p99_ms": control["chunk_to_robot_p99_ms"],
         "missed_unshared": unshared(control["misses"], stalls, PERIOD),
-        "lost": result.lost,
-        "missed": result.missed,
+        "missed": control["missed"],
         "missed_sentinel": sum(k for _, k in stalls),
-        "ticks": result.ticks,
-        "chunks": result.chunks,
-        "refused": result.refused,
-        "realtime": result.realtime,
+        "standstill_ms_max": None,
+        "launch_to_motion_s": graph.moved - graph.launched,
+        "seconds": seconds,
+        "ticks": control["ticks"],
+        "chunks": control["chunks"],
+        "refused": control["refused"],
+        "lost": control["lost"],
+        "driver_errors": control["driver_errors"],
+        "realtime": control["realtime"],
         "late_max_ms": control["late_max_ms"],
         "dropped_records": control["dropped_records"],
-        "seconds": result.seconds,
         "policy": bundle or "sway",
     }
-    return {"rows": [row]}
+
+
+def killed(hardware: str, process: str, repeats: int, say: Progress) -> dict[str, Any]:
+    """Kill one process again and again while the robot moves; when it stood each time."""
+    stood: list[float | None] = []
+    speeds: list[float] = []
+    declared = 0.0
+    while len(stood) < repeats:
+        with tempfile.TemporaryDirectory(prefix="palmar-bench-") as folder:
+            run, _ = resolve(DeployConfig(out=f"{folder}/run", hardware=hardware, sway=SWAY, priority=PRIORITY))
+            declared = 1e3 * (rest_within(run.robot_model().limits, CHUNK_TIMEOUT, run.period) + CHUNK_TIMEOUT)
+            with up(run, say) as graph:
+                for _ in range(repeats - len(stood) if process in COMES_BACK else 1):
+                    say(f"{hardware}: kill -9 of {process}, {len(stood) + 1} of {repeats}", len(stood) / repeats)
+                    speed, rest = _kill(graph, process)
+                    speeds.append(speed)
+                    stood.append(rest)
+    moved = [s for s in stood if s is not None]
+    return {
+        "hardware": hardware,
+        "kill": process,
+        "camera_to_command_p99_ms": None,
+        "chunk_to_robot_p99_ms": None,
+        "missed_unshared": None,
+        "standstill_ms_max": max(moved) if len(moved) == len(stood) and process not in GOES_ON else None,
+        "standstill_ms": stood,
+        "goes_on": process in GOES_ON,
+        "declared_ms": declared,
+        "launch_to_motion_s": None,
+        "repeats": len(stood),
+        "speed_rad_s": [round(s, 4) for s in speeds],
+    }
+
+
+def _kill(graph: Graph, process: str) -> tuple[float, float | None]:
+    """Speed of the fastest joint at the kill [rad/s], and the time until all stand for good, None for never [ms]."""
+    kill = Scenario(
+        f"kill {process}",
+        f"kill -9 of {process}",
+        lambda stage: stage.signal(process, signal.SIGKILL),
+        (lambda stage: stage.restart(process)) if process in COMES_BACK else nothing,
+        lasts=LASTS,
+        last=process not in COMES_BACK,
+    )
+    played = graph.play(kill, moving=0.05)
+    t, speed = played.speeds.T
+    if process == "twin":  # the world itself has stopped: nothing moves any more, and nobody says so
+        return float(speed[0]), 0.0
+    moving = np.flatnonzero(speed > TRUE_STILL)
+    if not len(moving):
+        return 0.0, 0.0
+    rest = 1e3 * max(0.0, float(t[moving[-1]]) - played.begin)
+    return float(speed[0]), rest if moving[-1] < len(t) - 1 else None
 
 
 if __name__ == "__main__":

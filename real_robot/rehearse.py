@@ -85,7 +85,7 @@ class Rehearsal:
     constraints: str
     """Name of the constraint file."""
     launch_to_motion_s: float
-    """From the start of the first process to the first tick in RUN."""
+    """From the start of the first process to RUN, within 2 ms."""
     declared_rest_ms: float
     """The time to rest that the filter declares for this robot, from the last fresh chunk."""
     run_dir: str
@@ -123,6 +123,8 @@ class Graph:
         self.run, self.children, self.operator = run, children, operator
         self.launched = launched
         """Monotonic time at which the first process was started [s]."""
+        self.moved = float("nan")
+        """Monotonic time at which the filter was first seen to follow the policy [s]."""
         self._control, self._twin = maps["control"], maps["twin"]
 
     def link(self, **changes: object) -> None:
@@ -143,9 +145,17 @@ class Graph:
         self.children.start(process, f"nodes.{process}")
         activate(self.children, NODES[process])
 
-    def play(self, scenario: Scenario) -> Played:
-        """Do it, wait, undo it, and let the robot follow the policy again."""
-        if not self._ready():
+    def play(self, scenario: Scenario, *, moving: float = 0.0) -> Played:
+        """Do it, wait, undo it, and let the robot follow the policy again.
+
+        Args:
+            scenario: What to play.
+            moving: Wait until a joint of the twin is faster than this first [rad/s].
+
+        Raises:
+            DeployError: If the robot does not follow the policy, or not so fast, even after a reset.
+        """
+        if not self._ready() or (moving and not self._moves(moving)):
             raise DeployError(f"before {scenario.name!r} the robot does not follow the policy: {self._now()}")
         begin = time.monotonic()
         scenario.do(self)
@@ -185,6 +195,13 @@ class Graph:
                     raise
                 time.sleep(0.05)
 
+    def _moves(self, speed: float) -> bool:
+        end = time.monotonic() + BACK
+        while time.monotonic() < end:
+            if len(seen := self._watch(time.monotonic() + 0.004)) and seen[-1, 1] > speed:
+                return True
+        return False
+
     def _ready(self) -> bool:
         """Whether the robot follows the policy; what stopped it before the scenario is reset, as an operator would."""
         if self._until_run():
@@ -199,6 +216,7 @@ class Graph:
         while time.monotonic() < end:
             now = self.operator.look()
             if now.alive and now.state == State.RUN.value:
+                self.moved = time.monotonic() if np.isnan(self.moved) else self.moved
                 return True
             if now.alive and now.state == State.LATCHED.value:
                 return False
@@ -245,7 +263,7 @@ def rehearse(
         left_out=tuple(s.name for s in left_out),
         hardware=run.hardware,
         constraints=constraints.name,
-        launch_to_motion_s=first_motion(rollout) - graph.launched,
+        launch_to_motion_s=graph.moved - graph.launched,
         declared_rest_ms=1e3 * rest_within(run.robot_model().limits, CHUNK_TIMEOUT, run.period),
         run_dir=run.run_dir,
     )
@@ -301,12 +319,6 @@ def _wind_down(children: Processes) -> None:
 
 
 # What came of it ---------------------------------------------------------------------------------------------
-
-
-def first_motion(rollout: Rollout) -> float:
-    """First tick in RUN [s]."""
-    running = np.flatnonzero(rollout.verdicts.state == STATE_CODES.index(State.RUN))
-    return float(rollout.verdicts.t[running[0]]) if len(running) else float("nan")
 
 
 def _judge(played: Played, rollout: Rollout, run: RunConfig) -> Row:
