@@ -55,6 +55,23 @@ def test_a_launch_file_compiles_and_uses_only_what_is_there(path):
     assert not missing
 
 
+def test_a_launch_in_another_python_finds_palmar_where_the_workspace_was_built(tmp_path):
+    """A bare interpreter stands for the distribution's; the executable's first line for who ran colcon."""
+    executable = tmp_path / "ready"
+    executable.write_text(f"#!{sys.executable}\n")
+    code = "from palmar_bringup import environment as e; e.enter(e.Path({!r})); import palmar.safety"
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(SRC / "palmar_bringup")}
+    base = [os.path.realpath(sys.executable), "-S", "-c"]
+
+    def bare(path):
+        return subprocess.run([*base, code.format(str(path))], capture_output=True, text=True, env=env, timeout=60)
+
+    assert bare(executable).returncode == 0, bare(executable).stderr
+    executable.write_text("#!/usr/bin/python3\n")
+    done = bare(executable)
+    assert done.returncode == 1 and "python -m colcon build" in done.stderr
+
+
 GOOD = {name: a.default for name, a in arguments.DEPLOY.items()}
 
 

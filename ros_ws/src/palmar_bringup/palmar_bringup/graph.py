@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch import Action, LaunchContext
@@ -28,12 +29,12 @@ from launch_ros.ros_adapters import get_ros_adapter
 from launch_ros.substitutions import FindPackageShare
 from lifecycle_msgs.msg import Transition
 
-from palmar.real_robot.config import RunConfig
-from palmar.sim.robots import load_robot
-from palmar.sim.urdf import urdf
-from palmar_bringup import prepare
+from palmar_bringup import environment, prepare
 from palmar_bringup.arguments import Argument, strangers
 from palmar_bringup.prepare import Process
+
+if TYPE_CHECKING:
+    from palmar.real_robot.config import RunConfig
 
 OVERRIDE = "ROS_SECURITY_ENCLAVE_OVERRIDE"
 """Would put every process into one enclave."""
@@ -63,10 +64,14 @@ def opaque(function: object) -> OpaqueFunction:
 
 
 def given(context: LaunchContext, table: Mapping[str, Argument], launch_file: str) -> dict[str, str]:
-    """What the arguments are, after refusing misspelt ones; also settles whose enclave is whose."""
+    """What the arguments are, after refusing misspelt ones; before it, Palmar may not be importable.
+
+    Also settles whose enclave is whose: launch's own node takes that of the environment, the children name theirs.
+    """
     strangers(table, sys.argv, launch_file)
+    environment.enter(Path(get_package_prefix("palmar_nodes")) / "lib" / "palmar_nodes" / "ready")
     if OVERRIDE in context.environment:
-        get_ros_adapter(context)  # launch's own node takes the enclave; the children name theirs
+        get_ros_adapter(context)
         del context.environment[OVERRIDE]
     return {name: LaunchConfiguration(name).perform(context) for name in table}
 
@@ -192,6 +197,9 @@ def state_publisher(robot: str, namespace: str, choice: str) -> list[Action]:
     if choice == "false":
         return []
     prefix = f"{namespace.strip('/')}/" if namespace else ""
+    from palmar.sim.robots import load_robot
+    from palmar.sim.urdf import urdf
+
     description = ParameterValue(urdf(load_robot(robot)), value_type=str)
     return [
         Node(
