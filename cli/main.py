@@ -39,6 +39,10 @@ MISSING = {
     "rclpy": "source a ROS 2 distribution, or: pip install 'palmar[ros]' (see palmar doctor)",
     "rerun": "pip install 'palmar[viewer]'",
     "mujoco_warp": "pip install 'palmar[gpu]'",
+    "pylibfranka": "pip install 'palmar[franka]'",
+    "dynamixel_sdk": "pip install 'palmar[hands]'",
+    "can": "pip install 'palmar[hands]'",
+    "pyrealsense2": "pip install 'palmar[realsense]'",
 }
 """Optional modules and how to get them."""
 
