@@ -32,10 +32,10 @@ from palmar.sim.interface import RobotState
 Array = np.ndarray
 OFF_RANGE = 0.35
 """A joint that reads farther outside its range [rad] is not calibrated."""
-SETTLE = 0.2
-"""Time for the mean torque to become that of the hold [s]."""
-PATIENCE = 0.5
-"""Time for the hand to answer while it is opened, and to come to rest while it is closed [s]."""
+SETTLE, REST_WITHIN = 0.2, 0.5
+"""Time for the mean torque to become that of the hold, and then for the joints to come to rest [s]."""
+PATIENCE = 2.0
+"""Time for the hand to answer while it is opened [s]."""
 
 
 def open_driver(config: AllegroConfig, joints: Sequence[str]) -> Allegro:
@@ -126,7 +126,7 @@ class Allegro:
             return
         self._loop.hold()
         time.sleep(SETTLE)
-        self._loop.await_that(self._loop.rests, PATIENCE)
+        self._loop.await_that(self._loop.rests, REST_WITHIN)
         self._loop.close(leave=True)
         self._loop = None
 

@@ -71,7 +71,10 @@ def find_all(bus: Bus, idents: Sequence[int], *, kind: str) -> None:
     Raises:
         DriverError: If one does not; it says what the bus says instead.
     """
-    answers = {i: bus.ping(i) or bus.ping(i) or bus.ping(i) for i in idents}
+    answers = {i: bus.ping(i) for i in idents}
+    for _ in range(2):  # one lost packet is no lost motor
+        if any(answers.values()):
+            answers = {i: answer or bus.ping(i) for i, answer in answers.items()}
     missing = [i for i, answer in answers.items() if answer is None]
     if missing:
         raise DriverError(_missing(bus, missing, len(idents)))
