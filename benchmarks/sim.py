@@ -94,10 +94,8 @@ def _row(name: str, rounds: int, steps: int, num_envs: int, progress: Progress) 
         progress(f"{name}: round {k} of {rounds}")
         actions = _actions(env, policy() if policy else None, steps, k)
         bare.begin()
-        _time(partial(_replay, env, actions, k), spent["costs"])
+        _round({"costs": env, "plain": plain}, bare, actions, k, spent)
         bare.end()
-        _time(partial(_replay, plain, actions, k), spent["plain"])
-        _time(bare.run, spent["bare"])
     t = {side: {c: np.array(v[1:]) for c, v in clocks.items()} for side, clocks in spent.items()}
     return {
         "task": name,
@@ -145,10 +143,25 @@ def _actions(env: Any, policy: Any, steps: int, seed: int) -> list[Array]:
     return actions
 
 
-def _replay(env: Any, actions: list[Array], seed: int) -> None:
-    env.reset(seed)
+def _round(
+    envs: dict[str, Any], bare: _Bare, actions: list[Array], seed: int, spent: dict[str, dict[str, list[float]]]
+) -> None:
+    """The same actions on both environments and what was sent on the bare scene, control step by control step.
+
+    So close together the sides share what the machine does meanwhile; their sums over the round are remembered.
+    """
+    sums: dict[str, dict[str, list[float]]] = {side: {clock: [] for clock in CLOCKS} for side in spent}
+    for side, env in envs.items():
+        _time(partial(env.reset, seed), sums[side])
     for action in actions:
-        env.step(action)
+        for side, env in envs.items():
+            _time(partial(env.step, action), sums[side])
+        for clock, listening in bare.spent.items():
+            sums["costs"][clock][-1] -= listening
+        _time(bare.run, sums["bare"])
+    for side, clocks in sums.items():
+        for clock, values in clocks.items():
+            spent[side][clock].append(sum(values))
 
 
 class _Bare:
@@ -169,14 +182,19 @@ class _Bare:
         """Listen to what the environment sends from its next reset on."""
         self.sent: list[tuple[Array, int, int]] = []
         self.state: Array | None = None
+        """Where the bare scene is, (B, nstate)."""
+        self.spent: dict[str, float] = {}
+        """Time that listening took in the newest step, by clock [s]: none of it is the environment's."""
         batch = self.env.engine.batch
         self._rollout = batch.rollout
 
         def listen(nstep: int, **given: Any) -> Any:
+            begin = {name: clock() for name, clock in CLOCKS.items()}
             if self.state is None:
                 self.models = self._models()
                 self.state = self._state()
             self.sent.append((given["control"].copy(), given["control_spec"], nstep))
+            self.spent = {name: clock() - begin[name] for name, clock in CLOCKS.items()}
             return self._rollout(nstep, **given)
 
         batch.rollout = listen  # type: ignore[method-assign]
@@ -186,11 +204,11 @@ class _Bare:
         self.env.engine.batch.rollout = self._rollout  # type: ignore[method-assign]
 
     def run(self) -> None:
-        """The remembered steps."""
-        state = self.state
+        """The steps sent since the last call."""
         for control, spec, nstep in self.sent:
-            states, _ = self.pool.rollout(self.models, self.data, state, control, control_spec=spec, nstep=nstep)
-            state = states[:, -1]
+            states, _ = self.pool.rollout(self.models, self.data, self.state, control, control_spec=spec, nstep=nstep)
+            self.state = states[:, -1]
+        self.sent.clear()
 
     def _models(self) -> Any:
         """A model per world where the task made them differ, else one."""
