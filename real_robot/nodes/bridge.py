@@ -7,7 +7,6 @@ publisher on the command topic is named and, while it is there, nobody is obeyed
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +25,18 @@ from visualization_msgs.msg import MarkerArray
 from palmar.real_robot import shared
 from palmar.real_robot.config import RunConfig
 from palmar.real_robot.layout import LAYOUTS
-from palmar.real_robot.nodes import executed, outgoing, parameters, poses, spinning, stamps, topics, trajectory
+from palmar.real_robot.nodes import (
+    executed,
+    incoming,
+    outgoing,
+    parameters,
+    poses,
+    spinning,
+    stamps,
+    topics,
+    trajectory,
+)
+from palmar.real_robot.nodes.incoming import Requests
 from palmar.real_robot.nodes.people import people
 from palmar.real_robot.nodes.refusals import Refusals
 from palmar.real_robot.nodes.topics import LATCHED, NEWEST, SENSOR
@@ -83,15 +93,12 @@ class Bridge(LifecycleNode):
             twin = shared.wait_attach(where, LAYOUTS, kind="twin", robot=same, timeout=CONTROL_WAIT)
             self._maps.append(twin)
             self._twin = twin.blocks["objects"]
-        self._chunk, self._request = control.blocks["chunk"], control.blocks["request"]
-        self._people, self._control = control.blocks["people"], control.blocks["state"]
-        old = self._request.read()
-        if old is not None:
-            self._request.record[()] = old
+        self._chunk, self._people = control.blocks["chunk"], control.blocks["people"]
+        self._control, self._requests = control.blocks["state"], Requests(control.blocks["request"])
         previous = self._chunk.read()
         self._seq = int(previous["seq"]) if previous is not None else 0
         self._horizon = float(parameters.value(self, "horizon"))
-        self._ask(hold=1, reason="bridge_inactive")
+        self._requests.hold("bridge_inactive")
         self._commanders = trajectory.Publishers(self._full(str(parameters.value(self, "expected_publisher"))))
         self._create()
         return TransitionCallbackReturn.SUCCESS
@@ -161,7 +168,7 @@ class Bridge(LifecycleNode):
     def _hold(self) -> None:
         self._active = False
         if self._maps:
-            self._ask(hold=1, reason="bridge_inactive")
+            self._requests.hold("bridge_inactive")
 
     def _let_go(self) -> None:
         for destroy, thing in self._made:
@@ -199,16 +206,9 @@ class Bridge(LifecycleNode):
         except CommandRefused as error:
             return self.refusals.note(str(error).split(":")[0], str(error))
         self._seq += 1
-        r, h = self._chunk.record, len(accepted.t)
-        r["seq"], r["received"], r["count"] = accepted.seq, received, h
-        r["sent"], r["lost"] = received - max(0.0, transit), self._lost
-        seen = stamps.seconds(message.header.stamp)
-        r["seen"] = received - (1e-9 * self.get_clock().now().nanoseconds - seen) if seen else np.nan
-        r["t"][:h], r["q"][:h] = accepted.t, accepted.q
-        r["impedance"] = accepted.stiffness is not None
-        if accepted.stiffness is not None:
-            r["stiffness"][:h], r["damping"][:h] = accepted.stiffness, accepted.damping
-        self._chunk.write()
+        sent, stamp = received - max(0.0, transit), stamps.seconds(message.header.stamp)
+        seen = received - (1e-9 * self.get_clock().now().nanoseconds - stamp) if stamp else float("nan")
+        incoming.write_chunk(self._chunk, accepted, sent=sent, seen=seen, lost=self._lost)
 
     def _on_people(self, message: MarkerArray) -> None:
         """Pass capsules on with a monotonic time of receipt; what is refused is as if it had not come."""
@@ -218,10 +218,7 @@ class Bridge(LifecycleNode):
             found = people(list(message.markers), time.monotonic())
         except CommandRefused as error:
             return self.refusals.note("people", str(error))
-        r, h = self._people.record, len(found.radius)
-        r["count"], r["received"] = h, found.received
-        r["ends"][:h], r["radius"][:h], r["velocity"][:h] = found.ends, found.radius, found.velocity
-        self._people.write()
+        incoming.write_people(self._people, found)
 
     def _on_pose(self, k: int) -> Any:
         """Pass what a tracker says of object k on to the filter, at the monotonic time of its stamp."""
@@ -234,10 +231,7 @@ class Bridge(LifecycleNode):
                 found = self._tracked.take(k, message, now)
             except stamps.SightRefused as error:
                 return self.refusals.note(f"object_{error.reason}", str(error))
-            r = self._objects.record
-            r["seq"][k], r["t"][k] = r["seq"][k] + 1, time.monotonic() - max(now - found.stamp, 0.0)
-            r["position"][k], r["quaternion"][k] = found.position, found.quaternion
-            self._objects.write()
+            incoming.write_object(self._objects, k, found, time.monotonic() - max(now - found.stamp, 0.0))
 
         return handle
 
@@ -257,23 +251,16 @@ class Bridge(LifecycleNode):
             else:
                 self.get_logger().info(f"{topics.CHUNK} has one publisher again")
             self._diagnose()
-        self._ask(hold=int(bool(intruders)), reason="second_publisher" if intruders else "")
+        self._requests.hold("second_publisher" if intruders else "")
 
     def _operator(self, name: str) -> Any:
         def handle(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-            self._ask(**{name: int(self._request.record[name]) + 1})
+            self._requests.count(name)
             self.get_logger().warning(f"operator: {name}")
             response.success, response.message = True, f"{name} passed to the control process"
             return response
 
         return handle
-
-    def _ask(self, **values: Any) -> None:
-        r = self._request.record
-        for name, value in values.items():
-            r[name] = value
-        r["beat"], r["pid"] = int(r["beat"]) + 1, os.getpid()
-        self._request.write()
 
     # Out -------------------------------------------------------------------------------------------------
 

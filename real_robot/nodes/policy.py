@@ -48,7 +48,7 @@ class PolicyNode(LifecycleNode):
         self.run, self.robot, self._choose = run, run.robot_model(), choose
         self.refusals = Refusals(self.get_logger())
         self._active, self._started, self._said = False, False, 0
-        self._acted = -np.inf
+        self._acted, self._aged = -np.inf, np.nan
         self._made: list[tuple[Any, Any]] = []
         self._joints: tuple[float, Array, Array] | None = None
         self._columns: tuple[tuple[str, ...], list[int]] = ((), [])
@@ -219,6 +219,8 @@ class PolicyNode(LifecycleNode):
         seen = min((*self._tracked.stamps(), *(view.stamp for view in sight.views)), default=0.0)
         self._chunks.publish(message(self.robot.joints, targets, 1 / self._chooser.rate, seen=seen))
         self._said, self._acted = self._said + 1, time.monotonic()
+        if sight.views:
+            self._aged = self._now() - min(view.stamp for view in sight.views)
 
     def _look(self, now: float) -> Sight:
         """What is seen now.
@@ -246,6 +248,8 @@ class PolicyNode(LifecycleNode):
             "rate": self._chooser.rate,
             "instruction": parameters.value(self, "instruction"),
         }
+        if np.isfinite(self._aged):
+            values["view_to_chunk_ms"] = round(1e3 * self._aged, 1)
         out = DiagnosticArray()
         out.header.stamp = self.get_clock().now().to_msg()
         out.status = [

@@ -75,6 +75,10 @@ def parameter(name, value):
     return Parameter(name, value=value)
 
 
+class Nothing:
+    values = ()
+
+
 def up(r, node):
     """Configured and active, spinning."""
     r.add(node)
@@ -154,6 +158,8 @@ def test_a_policy_acts_on_what_the_camera_sees_with_the_joints_of_that_moment(r,
     r.until(lambda: stage.commanded() > 0, "a command")
     assert stage.seat.chunk()["q"][0, 1] == pytest.approx(toy.HOME[1] + 0.001 * red(color.pixels)[0], abs=5e-4)
     assert stage.watcher.started == 1
+    r.until(lambda: "view_to_chunk_ms" in values(stage.diagnostics.get("palmar_policy", Nothing())), "age told")
+    assert float(values(stage.diagnostics["palmar_policy"])["view_to_chunk_ms"]) > 50
 
 
 def test_intrinsics_and_packed_pictures_agree_with_the_plain_ones(r, stage):
@@ -200,7 +206,9 @@ def test_a_camera_to_which_nobody_listens_is_not_packed(r, stage):
 def test_without_fresh_pictures_nothing_is_said_and_diagnostics_name_it(r, stage):
     r.until(lambda: stage.commanded() > 0, "a command")
     stage.images.trigger_deactivate()
-    r.until(lambda: stage.count("blind_view_old") > 0, "blind")
+    r.spin(PATIENT["view_age"])
+    blind = stage.count("blind_view_old")
+    r.until(lambda: stage.count("blind_view_old") > blind + 5, "blind")
     before, seen = stage.commanded(), len(stage.watcher.sights)
     r.spin(1.2)
     assert stage.commanded() == before and len(stage.watcher.sights) == seen
@@ -341,3 +349,38 @@ def test_a_tracker_of_real_hardware_reaches_the_filter_and_its_mistakes_do_not(r
         r.drop(node)
         bridge.trigger_shutdown()
         r.drop(bridge)
+
+
+def test_a_learned_policy_refuses_words_that_mean_nothing_with_those_it_knows(r, tmp_path):
+    from importlib.resources import files
+
+    from palmar.real_robot.nodes.policy import PolicyNode
+    from palmar.sim.robots import load_robot
+    from palmar.sim.tasks.lift import BLOCKS
+
+    constraints = (files("palmar.configs") / "constraints" / "arm_hand.yaml").read_text()
+    lift = toy.run_config(
+        tmp_path, robot=load_robot("fr3_leap").to_json(), constraints=constraints, domain=r.domain, namespace="learned",
+        objects=tuple(b.name for b in BLOCKS), bundle=str(files("palmar.assets") / "bundles" / "lift"),
+        instruction="lift the red cube",
+    )  # fmt: skip
+    node = PolicyNode(lift, context=r.context)
+    said = lambda text: node.set_parameters([parameter("instruction", text)])[0]  # noqa: E731
+    try:
+        node.trigger_configure()
+        refused = said("lift the banana")
+        assert not refused.successful and "banana" in refused.reason and "cylinder" in refused.reason
+        assert said("raise the green can").successful
+        place = np.array([[0.5, 0.0, 0.03], [0.45, 0.1, 0.03], [0.55, -0.1, 0.03]])
+        sight = _sight(load_robot("fr3_leap").home, place)
+        node._chooser.start(sight)
+        assert node._chooser._goal.tolist() == [1]
+        assert node._chooser.targets(sight).shape == (1, 23)
+    finally:
+        node.destroy_node()
+
+
+def _sight(q, place):
+    from palmar.real_robot.nodes.chooser import Sight
+
+    return Sight(q, np.zeros_like(q), place, np.tile([1.0, 0, 0, 0], (len(place), 1)))
