@@ -29,7 +29,7 @@ def plant(q=HOME):
 
 def config(line, **changes) -> AllegroConfig:
     options = {"bitrate": 1_000_000, "sleep_after_open": 0.0} if line.interface == "slcan" else {}
-    told = {"interface": line.interface, "channel": line.channel, "options": options, "stale": 0.2}
+    told = {"interface": line.interface, "channel": line.channel, "options": options, "stale": 0.3}
     return AllegroConfig(**(told | changes))
 
 
@@ -78,5 +78,5 @@ def make(line_of):
 
 
 def cases():
-    common = {"rate": 100.0, "cut_within": 0.4, "settle": 1.2}
+    common = {"rate": 100.0, "cut_within": 0.5, "settle": 1.2}
     return [Case("allegro", make(virtual), faults=("servo_off", "overheating"), **common)]

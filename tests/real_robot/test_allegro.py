@@ -377,7 +377,7 @@ def test_a_driver_killed_while_it_holds_leaves_the_grip():
             time.sleep(0.5)
             assert fake.torques - frames <= 8
             np.testing.assert_allclose(fake.plant.grip(), grip, atol=0.03)
-            again = open_driver(config(fake.line), JOINTS)
+            again = open_driver(config(fake.line, stale=0.5), JOINTS)
             assert again.read().q.shape == (16,)
             again.close()
         finally:
@@ -389,7 +389,7 @@ def test_a_driver_killed_while_it_holds_leaves_the_grip():
 
 def test_a_serial_line_adapter_works_and_its_loss_is_an_error():
     with AllegroHand(plant(), Slcan()) as fake:
-        made = open_driver(config(fake.line), JOINTS)
+        made = open_driver(config(fake.line, stale=0.5), JOINTS)
         there = HOME + 0.05
         until(
             lambda: follow(made, there, 0.2) or np.abs(fake.plant.measure()[0] - there).max() < 0.01,
@@ -398,7 +398,7 @@ def test_a_serial_line_adapter_works_and_its_loss_is_an_error():
         )
         fake.close()
         until(lambda: made._loop.newest()[1] != "", timeout=5.0, what="a fault")
-        time.sleep(0.2)
+        time.sleep(0.6)
         with pytest.raises(DriverError, match="bus_lost|finger_silent"):
             made.read()
         with pytest.raises(DriverError):
