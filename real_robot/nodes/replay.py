@@ -11,6 +11,7 @@ import argparse
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -109,29 +110,43 @@ class OntoTopics(Node):
         self._states = self.create_publisher(JointState, topics.JOINT_STATES, 10)
         self._poses = {n: self.create_publisher(PoseStamped, topics.pose(n), 10) for n in rollout.objects}
         self._sent: dict[str, int] = {}
-        self._k, self._begin = -int(GRAPH * RATE), float(rollout.joints.t[0])
+        self._begin, self._start = float(rollout.joints.t[0]), time.monotonic() + GRAPH
+        self._alone, self._last = False, -1
         self.create_timer(1 / RATE, self._tick)
 
     def _tick(self) -> None:
-        self._k += 1
-        if self._k < 0 or self.over:
+        """Whatever is due; a slow machine leaves readings out, it does not play slower."""
+        since = time.monotonic() - self._start
+        if since < 0 or self.over:
             return
-        if self._k == 0 and self.count_publishers(topics.JOINT_STATES) > 1:
-            raise ConfigError(
-                f"{self.resolve_topic_name(topics.JOINT_STATES)} has another publisher: a robot is here; "
-                "replay in another namespace"
-            )
-        t, recorded = self._begin + self.speed * self._k / RATE, self.rollout.joints
+        if not self._alone:
+            self._refuse_company()
+        t, recorded = self._begin + self.speed * since, self.rollout.joints
         now = self.get_clock().now().to_msg()
-        row = int(np.searchsorted(recorded.t, t, side="right")) - 1
+        row = max(0, int(np.searchsorted(recorded.t, t, side="right")) - 1)
         state = {"q": recorded.q[row], "qd": self.speed * recorded.qd[row], "tau": recorded.tau[row]}
-        self._states.publish(outgoing.joint_state(self._joints, state, now))
+        if row != self._last:
+            self._states.publish(outgoing.joint_state(self._joints, state, now))
+            self._last = row
         for name, poses in self.rollout.objects.items():
             k = int(np.searchsorted(poses.t, t, side="right"))
             if (found := pose_at(poses, t)) is not None and k != self._sent.get(name):
                 self._sent[name] = k
                 self._poses[name].publish(outgoing.pose(*found, now))
         self.over = t >= float(recorded.t[-1])
+
+    def _refuse_company(self) -> None:
+        """Stop where somebody else publishes joint states.
+
+        Raises:
+            ConfigError: With the topic's full name.
+        """
+        self._alone = self.count_publishers(topics.JOINT_STATES) == 1
+        if not self._alone:
+            raise ConfigError(
+                f"{self.resolve_topic_name(topics.JOINT_STATES)} has another publisher: a robot is here; "
+                "replay in another namespace"
+            )
 
 
 def onto_topics(rollout: Rollout, speed: float, argv: Sequence[str]) -> int:
