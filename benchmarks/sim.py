@@ -59,7 +59,7 @@ def run(
         rows.append(_row(name, rounds, steps, num_envs, progress or (lambda _: None)))
     rows += _gpu_rows()
     rows.append(_routes(rounds, num_envs))
-    rows.append(sim_meshes.row(reference_folder(), _cpu_seconds, max(rounds, 5)))
+    rows.append(sim_meshes.row(reference_folder(), _cpu_seconds, rounds))
     return {"name": "sim", "rows": rows}
 
 
@@ -83,7 +83,7 @@ def _row(name: str, rounds: int, steps: int, num_envs: int, progress: Progress) 
     if (Path(str(files("palmar.configs"))) / "constraints" / f"{name}.yaml").is_file():
         words.append(f"constraints={name}")
     progress(f"{name}: memory")
-    megabytes = mb_per_world(words)
+    megabytes = mb_per_world(words, (2 * num_envs, 8 * num_envs))
     parts = setup(compose(words))
     env = environment(parts, num_envs=num_envs, seed=0)
     plain = environment(_without_costs(parts), num_envs=num_envs, seed=0)

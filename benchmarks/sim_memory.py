@@ -9,14 +9,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-WORLDS = (256, 1024)
-"""Between which growth is measured."""
 STEPS = 3
 """Control steps before a process looks at itself: every buffer is made by then."""
 
 
-def mb_per_world(words: list[str], worlds: tuple[int, int] = WORLDS) -> float:
+def mb_per_world(words: list[str], worlds: tuple[int, int] = (256, 1024)) -> float:
     """Growth of the proportional set size of a process with an environment, costs on, per world [MB].
+
+    Args:
+        words: They compose the configuration.
+        worlds: Two numbers of worlds, between which growth is measured.
 
     Raises:
         RuntimeError: If such a process fails; its last words are told.
