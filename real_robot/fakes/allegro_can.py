@@ -15,6 +15,7 @@ import random
 import select
 import threading
 import time
+from pathlib import Path
 from typing import Protocol
 
 import can
@@ -79,8 +80,8 @@ class Slcan:
 
     interface = "slcan"
 
-    def __init__(self) -> None:
-        self._terminal = Terminal()
+    def __init__(self, link: Path | None = None):
+        self._terminal = Terminal(link)
         os.set_blocking(self._terminal.master, False)
         self.channel = self._terminal.name
         self._rest, self._open = b"", False
