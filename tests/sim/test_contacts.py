@@ -68,7 +68,7 @@ def test_what_is_none_stays_as_it_is(robot):
 
 
 def test_training_draws_the_friction_of_the_reference_hands_tips():
-    """Well inside, not at the edge: a fifth of the draws lie below it."""
+    """Not at the edge: a tenth of the draws lie below it."""
     low, high = named("train").physics.grip_friction
     assert low < LEAP.tip - 0.05 and LEAP.tip < high
     assert named("wide").physics.grip_friction[0] < low
