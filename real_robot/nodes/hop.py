@@ -66,7 +66,7 @@ def drive(config: Ros2ControlConfig, joints: Sequence[str], seconds: float) -> d
     """Command standing still at the driver's rate; what the readings and this process took."""
     from palmar.real_robot.nodes.controller import open_driver
 
-    driver, ages, failed, seen = open_driver(config, joints), [], 0, 0
+    driver, ages, lates, failed, seen = open_driver(config, joints), [], [], 0, 0
     beat, cpu, begin = realtime.Beat(1 / config.rate), time.process_time(), time.monotonic()
     beat.start()
     while time.monotonic() - begin < seconds:
@@ -79,9 +79,11 @@ def drive(config: Ros2ControlConfig, joints: Sequence[str], seconds: float) -> d
         except DriverError:
             failed += 1
         beat.wait()
+        lates.append(beat.late)
     used = (time.process_time() - cpu) / (time.monotonic() - begin)
     driver.close()
-    return {"state_hop_ms": quantiles(ages), "failed_readings": failed, "cpu_share": round(used, 3)}
+    late = {"late_wake_ups_ms": quantiles(lates)}  # of this loop alone, without a message: what is the machine's
+    return {"state_hop_ms": quantiles(ages), **late, "failed_readings": failed, "cpu_share": round(used, 3)}
 
 
 def quantiles(seconds: Sequence[float]) -> dict[str, Any]:

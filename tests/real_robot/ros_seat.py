@@ -68,7 +68,7 @@ class Ros:
             assert future.result().success, f"{name} refused to {transition}"
         self.drop(node)
 
-    def until(self, condition, what="condition", *, timeout=15.0, every=lambda: None):
+    def until(self, condition, what="condition", *, timeout=30.0, every=lambda: None):
         end = time.monotonic() + timeout
         while not condition():
             assert time.monotonic() < end, f"{what} did not come true within {timeout} s"
