@@ -43,6 +43,8 @@ DEVICE = 30.0
 """How long fakes and devices may take to get ready [s]."""
 STOP = 8.0
 """How long a process may take to stop before it is killed [s]."""
+WRITE = 60.0
+"""The same for the recorder, which may have something left to write [s]."""
 
 
 class DeployError(PalmarError):
@@ -175,16 +177,16 @@ class Processes:
         path = self.folder / f"{name}.log"
         return " | ".join(path.read_text(errors="replace").splitlines()[-3:]) if path.exists() else ""
 
-    def stop(self, name: str) -> None:
-        """End one: SIGTERM, and SIGKILL after ``STOP`` seconds."""
+    def stop(self, name: str, patience: float = STOP) -> None:
+        """End one: SIGTERM, and SIGKILL after ``patience`` seconds."""
         child = self.running.pop(name, None)
         if child is None or child.poll() is not None:
             return
         child.terminate()
         try:
-            child.wait(STOP)
+            child.wait(patience)
         except subprocess.TimeoutExpired:
-            log.error("%s did not stop within %.0f s: killed", name, STOP)
+            log.error("%s did not stop within %.0f s: killed", name, patience)
             child.kill()
             child.wait()
 
@@ -439,5 +441,5 @@ def _wind_down(run: RunConfig, target: int, children: Processes, outcome: _Outco
         **measured,
     )
     (folder / "result.json").write_text(json.dumps(asdict(result), indent=1))
-    children.stop("recorder")
+    children.stop("recorder", WRITE)
     return result
