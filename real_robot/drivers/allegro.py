@@ -24,7 +24,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from palmar.real_robot.drivers.allegro_config import FINGERS, JOINTS, LIMITS, AllegroConfig
-from palmar.real_robot.drivers.allegro_loop import Loop
+from palmar.real_robot.drivers.allegro_loop import Kept, Loop
 from palmar.real_robot.drivers.error import DriverError, checked
 from palmar.safety.types import Command, CommandRefused, ConfigError
 from palmar.sim.interface import RobotState
@@ -40,6 +40,8 @@ PATIENCE = 2.0
 
 def open_driver(config: AllegroConfig, joints: Sequence[str]) -> Allegro:
     """The hand, checked, with its motor stage on, holding where it is.
+
+    One that is on already keeps the torques that it has until the first ``write``: they may be a grip.
 
     Raises:
         ConfigError: If ``joints`` are not the hand's sixteen, or the hand on the bus is another than configured.
@@ -58,6 +60,7 @@ class Allegro:
         self._to = np.array([JOINTS.index(j) for j in joints])  # where each of ours is in the hand's order
         self._low, self._high = np.array([LIMITS[j] for j in JOINTS]).T
         self._loop: Loop | None = None
+        self._kept: Kept | None = None
         self._reported = ""
         self.goals = 0
         """Commands handed to the loop so far."""
@@ -111,12 +114,14 @@ class Allegro:
         self._opened().hold()
 
     def recover(self) -> None:
-        """Look for the hand again, switch its motor stage on if it is off, and hold where it is.
+        """Look for the hand again, switch its motor stage on if it is off, and hold where it is, with the same grip.
 
         Raises:
             DriverError: If the hand does not answer, a finger stays silent, or it is still too hot.
         """
         if self._loop is not None:
+            self._loop.hold()
+            self._kept = self._loop.kept()
             self._loop.close()
         self._open()
 
@@ -143,7 +148,7 @@ class Allegro:
             loop.report()
             loop.await_that(lambda: loop.newest()[0].seq >= 2, PATIENCE)
             self._check(loop)
-            loop.engage()
+            loop.engage(self._kept)
             loop.await_that(lambda: loop.servo_on(), PATIENCE, loop.ask)
             if not loop.servo_on():
                 raise DriverError("the hand's motor stage does not switch on: check its supply and its emergency stop")

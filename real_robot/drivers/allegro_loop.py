@@ -54,6 +54,9 @@ class Seen:
     """Sent in answer [N m], (16,)."""
 
 
+Kept = tuple[Array, Array, tuple[Array, ...]]
+
+
 class Loop:
     """The bus and the thread on it.  Public methods are for the driver's thread."""
 
@@ -71,6 +74,7 @@ class Loop:
         self._raw, self._fresh = zero.copy(), [False] * 4
         self._mean, self._failures = zero, 0
         self._goal, self._gains = zero, (np.full(16, config.stiffness), np.full(16, config.damping))
+        self._pressing, self._passive = np.zeros(16, dtype=bool), False
         self._engaged, self._followed, self._asked, self._settled = False, -math.inf, 0.0, False
         self._lock, self._sending, self._running = threading.RLock(), threading.Lock(), True
         try:
@@ -87,7 +91,7 @@ class Loop:
         """
         self._running = False
         self._thread.join()
-        if leave and self._engaged and not self._fault:
+        if leave and self._engaged and not self._passive and not self._fault:
             self._apply(self._mean)
         try:
             self._bus.shutdown()
@@ -103,17 +107,23 @@ class Loop:
         """Pull towards ``goal`` [rad] from the next report on, (16,) each."""
         with self._lock:
             self._goal, self._gains, self._followed = goal, (stiffness, damping), time.monotonic()
+            self._passive = False
 
     def hold(self) -> None:
         """What presses goes on pressing, the rest stays where it is."""
         with self._lock:
             seen, self._followed = self._seen, -math.inf
             towards = np.sign(self._goal - seen.q) * seen.tau
-            pressing = (np.abs(seen.qd) < REST) & (towards > PRESSES)
-            self._goal = np.where(pressing, self._goal, seen.q)
+            self._pressing = (np.abs(seen.qd) < REST) & (towards > PRESSES)
+            self._goal = np.where(self._pressing, self._goal, seen.q)
             own = self.config.stiffness, self.config.damping
             pairs = zip(self._gains, own, strict=True)
-            self._gains = tuple(np.where(pressing, gain, np.maximum(gain, least)) for gain, least in pairs)
+            self._gains = tuple(np.where(self._pressing, gain, np.maximum(gain, least)) for gain, least in pairs)
+
+    def kept(self) -> Kept:
+        """Which joints ``hold`` found pressing, their goals and gains: for the loop that takes over."""
+        with self._lock:
+            return self._pressing, self._goal, self._gains
 
     def rests(self) -> bool:
         """Whether no joint moves."""
@@ -134,10 +144,19 @@ class Loop:
         words = np.array([round(1e3 * self.config.period), 0, HEAT_MS], dtype="<i2")
         self._send(PERIOD, words.tobytes())
 
-    def engage(self) -> None:
-        """Hold where the hand is and switch its motor stage on; one that is on already is not switched."""
+    def engage(self, kept: Kept | None) -> None:
+        """Hold where the hand is, and what presses by ``kept`` with that goal; switch the motor stage on if it is off.
+
+        A hand that is on already and of which nothing is known keeps its torques until the first ``follow``: they may
+        be a grip.
+        """
         with self._lock:
             self._goal, self._engaged = self._seen.q, True
+            self._passive = self.servo_on() and kept is None
+            if self.servo_on() and kept is not None:
+                pressing, goal, gains = kept
+                self._pressing, self._gains = pressing, gains
+                self._goal = np.where(pressing, goal, self._seen.q)
         if not self.servo_on():
             self._send(SYSTEM_ON)
 
@@ -197,7 +216,7 @@ class Loop:
             passed = max(t - old.t, self.config.period)
             share = 1.0 - math.exp(-2.0 * math.pi * self.config.cutoff * passed)
             qd = old.qd + share * ((q - old.q) / passed - old.qd) if math.isfinite(passed) else np.zeros(16)
-            answers = self._engaged and not self._fault.startswith(("bus_lost", "finger_silent"))
+            answers = self._engaged and not self._passive and not self._fault.startswith(("bus_lost", "finger_silent"))
             tau = self._torque(q, qd) if answers else old.tau
             self._seen = Seen(t, old.seq + 1, q, qd, tau)
             self._mean = self._mean + (tau - self._mean) * min(1.0, self.config.period / MEAN)

@@ -308,6 +308,32 @@ def test_close_leaves_the_grip(held):
     np.testing.assert_allclose(fake.plant.grip(), grip, atol=0.02)
 
 
+def test_opening_a_hand_that_holds_keeps_the_grip_until_it_is_commanded(held):
+    fake, made, grip = held
+    made.close()
+    again = open_driver(config(fake.line), JOINTS)
+    time.sleep(0.4)
+    again.read()
+    again.stop("nothing was commanded")
+    time.sleep(0.2)
+    np.testing.assert_allclose(fake.plant.grip(), grip, atol=0.02)
+    follow(again, HOME, 1.0)  # below the wall: let go
+    assert fake.plant.grip().max() < 0.01
+    again.close()
+
+
+def test_a_recovery_keeps_the_grip(held):
+    fake, made, grip = held
+    for hurt in (lambda: fake.silence(1), fake.cut):
+        hurt()
+        until(lambda: made._loop.newest()[1] != "", timeout=5.0, what="a fault")
+        fake.restore()
+        made.recover()
+        time.sleep(0.5)
+        made.read()
+        np.testing.assert_allclose(fake.plant.grip(), grip, atol=0.03)
+
+
 def test_a_cut_cable_leaves_the_grip(held):
     fake, made, grip = held
     fake.cut()
