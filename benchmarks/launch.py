@@ -214,5 +214,6 @@ def run(
             row = launch(CASES[name], folder, rollout=rollout)
             rollout = rollout or (str(folder / "run" / "rollout.mcap") if name == "twin" else "")
             ok = row["reached"] and row["status"] == row["status_expected"] and not row["left"]
-            rows.append({"case": name, "ok": ok, **{k: v for k, v in row.items() if k != "log"}})
+            said = {} if ok else {"said": row["log"].splitlines()[-20:]}
+            rows.append({"case": name, "ok": ok, **{k: v for k, v in row.items() if k != "log"}, **said})
     return {"name": "launch", "versions": versions(), "rows": rows}
