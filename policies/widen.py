@@ -2,8 +2,9 @@
 
 A joint that hardly moves in training has a spread of a milliradian, and a network sees its reading divided by that.
 An encoder's zero that is off by one degree is then a shout: the policy of ``lift``, trained on perfect readings,
-lifts 2 blocks of 40 with it, and 40 of 40 after ``widened``.  ``widened`` adds the sensors' mean squares to the variances, so that the largest
-error is about one spread; what a reading says beyond its sensor's error stays as loud as it was.
+lifts 2 blocks of 40 with it, and 40 after ``widened``.  That adds the squares of a sensor's noise, largest offset and
+step to the variance of its reading, so that the largest offset is at most one spread; what a reading says beyond its
+sensor's error stays as loud as it was.
 
 ``python -m palmar.policies.widen BUNDLE OUT --randomize train`` writes a bundle; with ``--checkpoint`` the two are
 folders of runs, and training goes on from the second with ``palmar train randomize=train --resume --out OUT``.
