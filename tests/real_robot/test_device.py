@@ -6,9 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -214,8 +217,8 @@ def device(run: RunConfig, name: str):
 class Rig:
     """Both devices and the control process, driven from here."""
 
-    def __init__(self, folder, stack):
-        self.run = devices_run(folder)
+    def __init__(self, run, stack):
+        self.run = run
         self.devices = {d.name: stack.enter_context(device(self.run, d.name)) for d in self.run.devices}
         for d in self.run.devices:
             toy.until(Path(d.memory).exists, 20, d.name)
@@ -249,6 +252,9 @@ class Rig:
             self.send(q)
             time.sleep(0.05)
 
+    def latched(self):
+        return self.state()[0] == "latched"
+
     def said(self, name):
         path = Path(self.run.run_dir) / f"{name}.said"
         return path.read_text().splitlines() if path.exists() else []
@@ -260,7 +266,7 @@ class Rig:
 @pytest.fixture
 def rig(tmp_path):
     with ExitStack() as stack:
-        yield Rig(tmp_path, stack)
+        yield Rig(devices_run(tmp_path), stack)
 
 
 def test_two_devices_move_as_one_robot_and_end_holding(rig):
@@ -284,7 +290,7 @@ def test_a_killed_device_latches_the_robot_and_the_other_one_stays_commanded(rig
     rig.follow(toy.HOME + [0.2, -0.15], 0.5)
     rig.devices[victim].send_signal(signal.SIGKILL)
     died = time.monotonic()
-    toy.until(lambda: rig.state()[0] == "latched", 5, "latched")
+    toy.until(rig.latched, 5, "latched")
     assert rig.state()[1] == "state_stale" and time.monotonic() - died < 2.0
     other = "hand" if victim == "arm" else "arm"
     time.sleep(2 * rig.run.device(other).silence)
@@ -303,7 +309,7 @@ def test_a_killed_control_process_leaves_every_device_resting_by_its_own_stop(ri
 def test_a_hung_device_is_left_by_reset_once_it_is_back(rig):
     rig.follow(toy.HOME + [0.2, -0.15], 0.5)
     rig.devices["hand"].send_signal(signal.SIGSTOP)
-    toy.until(lambda: rig.state()[0] == "latched", 5, "latched")
+    toy.until(rig.latched, 5, "latched")
     time.sleep(0.5)
     rig.devices["hand"].send_signal(signal.SIGCONT)
     time.sleep(0.2)
@@ -322,3 +328,81 @@ def test_a_driver_that_cannot_be_opened_ends_the_process_with_its_reason(tmp_pat
         assert child.wait(20) == 2
     assert "ConfigError: a LEAP hand has the joints" in (tmp_path / "hand.log").read_text()
     assert not os.path.exists(hand.memory)
+
+
+# Real drivers --------------------------------------------------------------------------------------------
+
+fakes = pytest.mark.skipif(
+    not (find_spec("pylibfranka") and find_spec("dynamixel_sdk")), reason="needs pylibfranka and dynamixel-sdk"
+)
+
+
+@pytest.fixture
+def cell(tmp_path):
+    """An FR3 with a LEAP hand through their real drivers, each on its fake; the control process in front."""
+    from fr3_case import FciProcess, address
+    from leap_case import plant
+
+    from palmar.real_robot.drivers.leap_motors import ADDRESS
+    from palmar.real_robot.fakes.dynamixel import DynamixelBus
+    from palmar.real_robot.fakes.fci_process import HOME
+    from palmar.real_robot.hardware import devices
+    from palmar.sim.robots import load_robot
+
+    robot = load_robot("fr3_leap")
+    ids = [ADDRESS[j] for j in robot.joints[7:]]
+    with ExitStack() as stack:
+        arm = stack.enter_context(FciProcess(address(), patience=0.05, priority=68))
+        bus = stack.enter_context(DynamixelBus(plant(robot.home[7:]), ids=ids))
+        thread = next(t for t in threading.enumerate() if t.name == "dynamixel bus")
+        with suppress(OSError):  # a fake that starves is a bad cable
+            os.sched_setscheduler(thread.native_id, os.SCHED_FIFO, os.sched_param(68))
+        base = toy.run_config(tmp_path)
+        changes = {
+            "arm": {"address": arm.address, "timeout": 0.1, "silence": 0.3, "fresh": 0.1},
+            "hand": {"port": bus.port, "timeout": 0.1, "silence": 0.5, "fresh": 0.1, "rate": 100.0},
+        }
+        wires = {name: f"{base.control_memory}-{name}" for name in changes}
+        text = (files("palmar.configs") / "constraints/arm_hand.yaml").read_text()
+        run = replace(
+            base, robot=robot.to_json(), constraints=text,
+            hardware="real", devices=devices("fr3_leap", robot, wires, changes),
+            twin_memory="", objects=(), scene="", qpos=(),
+        )  # fmt: skip
+        run.write(tmp_path / "run.json")
+        rig = Rig(run, stack)
+        rig.home = np.concatenate([HOME, robot.home[7:]])
+        yield rig, arm, bus
+
+
+def stands(position, seconds=0.5, most=0.005):
+    """Whether nothing moves for a while."""
+    before = np.array(position())
+    time.sleep(seconds)
+    return np.abs(np.array(position()) - before).max() < most
+
+
+@fakes
+def test_killed_arm_driver_the_arm_brakes_by_itself_and_the_hand_keeps_its_grip(cell):
+    rig, arm, bus = cell
+    rig.follow(rig.home + np.r_[0.15, np.zeros(6), np.full(16, 0.1)], 1.0)
+    grip = bus.motors[2].get(116)
+    rig.devices["arm"].send_signal(signal.SIGKILL)
+    toy.until(rig.latched, 10, "latched")
+    assert rig.state()[1] == "state_stale"
+    toy.until(lambda: arm.report()["errors"], 10, "the robot's own stop")
+    assert arm.report()["errors"] == "communication_constraints_violation"
+    assert stands(lambda: arm.report()["q"]) and stands(lambda: bus.plant.measure()[0])
+    assert bus.holding().all() and bus.motors[2].get(116) == pytest.approx(grip, abs=100) and rig.fault("hand") == ""
+
+
+@fakes
+def test_killed_hand_driver_the_motors_hold_by_their_own_watchdog_and_the_arm_stands(cell):
+    rig, arm, bus = cell
+    rig.follow(rig.home + np.r_[0.15, np.zeros(6), np.full(16, 0.1)], 1.0)
+    rig.devices["hand"].send_signal(signal.SIGKILL)
+    toy.until(rig.latched, 10, "latched")
+    assert rig.state()[1] == "state_stale"
+    time.sleep(1.2)  # longer than the bus watchdog
+    assert bus.holding().all() and stands(lambda: bus.plant.measure()[0]) and stands(lambda: arm.report()["q"])
+    assert rig.fault("arm") == "" and arm.report()["errors"] == ""  # it stood along the filter's stop
