@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from geometry_msgs.msg import PoseStamped
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import JointState
@@ -37,12 +36,12 @@ from palmar.real_robot.nodes import (
     trajectory,
 )
 from palmar.real_robot.nodes.incoming import Requests
+from palmar.real_robot.nodes.objects import ObjectsIn, ObjectsOut
 from palmar.real_robot.nodes.people import people
 from palmar.real_robot.nodes.refusals import Refusals
-from palmar.real_robot.nodes.topics import LATCHED, NEWEST, SENSOR
+from palmar.real_robot.nodes.topics import LATCHED, NEWEST
 from palmar.safety.types import CommandRefused
 
-COMMAND_TOPIC, PEOPLE_TOPIC = topics.CHUNK, topics.PEOPLE
 OPERATOR = ("stop", "reset", "estop", "release")
 """Services of the operator: counters of the request block."""
 FRESH = 0.1
@@ -62,13 +61,13 @@ class Bridge(LifecycleNode):
         self.robot = run.robot_model()
         self.refusals = Refusals(self.get_logger())
         self._maps: list[shared.SharedMap] = []
+        self._requests: Requests | None = None
         self._made: list[tuple[Any, Any]] = []
         self._active = False
         self._received = self._seq = 0
         self._last_number, self._lost = -1, 0
         self._last_state, self._read_t = None, 0.0
         self._sent = executed.Sent()
-        self._seen_objects = np.zeros(len(run.objects), np.int64)
         parameters.text(self, "expected_publisher", "", "the only node that may command; '' for whoever comes first")
         parameters.number(self, "horizon", trajectory.HORIZON, 0.01, trajectory.HORIZON, "latest target of a chunk [s]")
         parameters.number(self, "object_age", poses.OLDEST, 0.02, 5.0, "oldest tracked pose that is passed on [s]")
@@ -80,51 +79,51 @@ class Bridge(LifecycleNode):
     @spinning.logged
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Attach to the control process; check that it is the same robot."""
+        self._let_go()  # of what a refused attempt took
         same, path = self.robot.hash(), Path(self.run.control_memory)
         control = shared.wait_attach(path, LAYOUTS, kind="control", robot=same, timeout=CONTROL_WAIT)
         self._maps = [control]
-        self._twin: shared.Block | None = None
-        self._tracked: poses.Tracked | None = None
-        if self.run.objects and self.run.hardware == "real":
-            self._tracked = poses.Tracked(self.run.objects, oldest=float(parameters.value(self, "object_age")))
-            self._objects = control.blocks["objects"]
-        elif self.run.objects:
-            where = Path(self.run.twin_memory)
-            twin = shared.wait_attach(where, LAYOUTS, kind="twin", robot=same, timeout=CONTROL_WAIT)
+        twin = None
+        if self.run.objects and self.run.hardware != "real":
+            path = Path(self.run.twin_memory)
+            twin = shared.wait_attach(path, LAYOUTS, kind="twin", robot=same, timeout=CONTROL_WAIT)
             self._maps.append(twin)
-            self._twin = twin.blocks["objects"]
         self._chunk, self._people = control.blocks["chunk"], control.blocks["people"]
-        self._control, self._requests = control.blocks["state"], Requests(control.blocks["request"])
+        self._control, requests = control.blocks["state"], Requests(control.blocks["request"])
         previous = self._chunk.read()
         self._seq = int(previous["seq"]) if previous is not None else 0
         self._horizon = float(parameters.value(self, "horizon"))
-        self._requests.hold("bridge_inactive")
+        requests.hold("bridge_inactive")
+        self._requests = requests
         self._commanders = trajectory.Publishers(self._full(str(parameters.value(self, "expected_publisher"))))
-        self._create()
+        self._create(control, twin)
         return TransitionCallbackReturn.SUCCESS
 
     def _full(self, name: str) -> str:
         """A node's full name; one without a leading slash is in the bridge's own namespace."""
         return name if not name or name.startswith("/") else f"{self.get_namespace().rstrip('/')}/{name}"
 
-    def _create(self) -> None:
+    def _create(self, control: shared.SharedMap, twin: shared.SharedMap | None) -> None:
         """Publishers, subscriptions, services and timers; all guarded by ``_active``."""
-        publish, objects = self.create_lifecycle_publisher, self.run.objects
+        publish, names = self.create_lifecycle_publisher, self.run.objects
         self._joint_states = publish(JointState, topics.JOINT_STATES, 10)
         self._diagnostics = publish(DiagnosticArray, topics.DIAGNOSTICS, 10)
         self._state = publish(DiagnosticStatus, topics.STATE, LATCHED)
         self._executed = publish(JointTrajectory, topics.EXECUTED, NEWEST)
-        self._poses = [publish(PoseStamped, topics.pose(name), 10) for name in objects] if self._twin else []
-        publishers = [self._joint_states, self._diagnostics, self._state, self._executed, *self._poses]
+        publishers = [self._joint_states, self._diagnostics, self._state, self._executed]
+        self._objects = ObjectsOut(self, names, twin.blocks["objects"]) if twin else None
+        publishers += self._objects.publishers if self._objects else []
         # rclpy passes the message's info to a callback of two arguments, though its annotation knows only one.
         on_chunk: Any = self._on_chunk
         subscriptions = [
             self.create_subscription(JointTrajectory, topics.CHUNK, on_chunk, NEWEST),
             self.create_subscription(MarkerArray, topics.PEOPLE, self._on_people, NEWEST),
         ]
-        if self._tracked:
-            for k, name in enumerate(objects):
-                subscriptions.append(self.create_subscription(PoseStamped, topics.pose(name), self._on_pose(k), SENSOR))
+        if names and not twin:
+            oldest, block = float(parameters.value(self, "object_age")), control.blocks["objects"]
+            heeded = lambda: self._active  # noqa: E731
+            taken = ObjectsIn(self, names, block, oldest=oldest, refusals=self.refusals, heeded=heeded)
+            subscriptions += taken.subscriptions
         services = [self.create_service(Trigger, f"~/{name}", self._operator(name)) for name in OPERATOR]
         beats = ((STATE_HZ, self._publish_state), (GRAPH_HZ, self._check_graph), (DIAGNOSTICS_HZ, self._diagnose))
         timers = [self.create_timer(1 / rate, act) for rate, act in beats]
@@ -167,7 +166,7 @@ class Bridge(LifecycleNode):
 
     def _hold(self) -> None:
         self._active = False
-        if self._maps:
+        if self._requests is not None:
             self._requests.hold("bridge_inactive")
 
     def _let_go(self) -> None:
@@ -175,7 +174,7 @@ class Bridge(LifecycleNode):
             destroy(thing)
         for mapped in self._maps:
             mapped.close()
-        self._made, self._maps = [], []
+        self._made, self._maps, self._requests = [], [], None
 
     def _on_parameters(self, changed: Sequence[Any]) -> SetParametersResult:
         """Every parameter of this node is about safety: none changes while it is active."""
@@ -220,21 +219,6 @@ class Bridge(LifecycleNode):
             return self.refusals.note("people", str(error))
         incoming.write_people(self._people, found)
 
-    def _on_pose(self, k: int) -> Any:
-        """Pass what a tracker says of object k on to the filter, at the monotonic time of its stamp."""
-
-        def handle(message: PoseStamped) -> None:
-            if not self._active or self._tracked is None:
-                return
-            now = 1e-9 * self.get_clock().now().nanoseconds
-            try:
-                found = self._tracked.take(k, message, now)
-            except stamps.SightRefused as error:
-                return self.refusals.note(f"object_{error.reason}", str(error))
-            incoming.write_object(self._objects, k, found, time.monotonic() - max(now - found.stamp, 0.0))
-
-        return handle
-
     def _check_graph(self) -> None:
         """Hold while another publisher is on the command topic, and say which."""
         if not self._active:
@@ -251,10 +235,12 @@ class Bridge(LifecycleNode):
             else:
                 self.get_logger().info(f"{topics.CHUNK} has one publisher again")
             self._diagnose()
+        assert self._requests is not None
         self._requests.hold("second_publisher" if intruders else "")
 
     def _operator(self, name: str) -> Any:
         def handle(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+            assert self._requests is not None
             self._requests.count(name)
             self.get_logger().warning(f"operator: {name}")
             response.success, response.message = True, f"{name} passed to the control process"
@@ -284,20 +270,8 @@ class Bridge(LifecycleNode):
         if now != self._last_state:
             self._last_state = now
             self._state.publish(self._status(s))
-        self._publish_objects()
-
-    def _publish_objects(self) -> None:
-        """What simulated hardware's tracker found, once per frame."""
-        try:
-            o = self._twin.read() if self._twin is not None else None
-        except shared.TornRead:
-            return
-        if o is None:
-            return
-        for k in np.flatnonzero(o["seq"] != self._seen_objects):
-            at = outgoing.stamp(self.get_clock(), float(o["t"][k]))
-            self._poses[k].publish(outgoing.pose(o["position"][k], o["quaternion"][k], at))
-        self._seen_objects = o["seq"].copy()
+        if self._objects is not None:
+            self._objects.publish()
 
     def _status(self, s: Any) -> DiagnosticStatus:
         name = topics.named(self.get_namespace(), "palmar_filter")

@@ -125,9 +125,13 @@ class Seat:
         r = self.map.blocks["request"].read()
         return r["reason"].decode() if r["hold"] else ""
 
-    def close(self):
+    def stop(self):
+        """The control process falls silent."""
         self._over.set()
         self._thread.join()
+
+    def close(self):
+        self.stop()
         self.map.close()
 
 

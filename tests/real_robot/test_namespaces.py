@@ -102,3 +102,42 @@ def test_an_intruder_on_one_robot_stops_that_one_only(r, pair, speakers, diagnos
     r.drop(stranger)
     r.until(lambda: right.held() == "", "right free again", every=speak)
     r.until(lambda: int(right.chunk()["seq"]) > before[0], "right obeys again", every=speak)
+
+
+def test_a_bridge_that_could_not_be_configured_can_be_later_and_holds_from_then_on(r, tmp_path):
+    from rclpy.lifecycle import TransitionCallbackReturn
+
+    from palmar.real_robot.nodes.bridge import Bridge
+    from palmar.safety.robot import RobotModel
+
+    with seat(r, tmp_path, objects=()) as s:
+        bridge = r.add(Bridge(s.run, context=r.context))
+        other = bridge.robot
+        bridge.robot = RobotModel.from_json({**s.run.robot, "name": "another"})
+        assert bridge.trigger_configure() == TransitionCallbackReturn.FAILURE
+        bridge.robot = other
+        assert bridge.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        assert s.held() == "bridge_inactive"
+        bridge.trigger_activate()
+        r.until(lambda: s.held() == "", "no hold")
+        bridge.trigger_deactivate()
+        assert s.held() == "bridge_inactive"
+        bridge.trigger_cleanup()
+        bridge.trigger_shutdown()
+        r.drop(bridge)
+
+
+def test_nothing_is_activated_on_a_control_process_that_is_silent(r, tmp_path):
+    from rclpy.lifecycle import TransitionCallbackReturn
+
+    from palmar.real_robot.nodes.bridge import Bridge
+
+    with seat(r, tmp_path, objects=()) as s:
+        bridge = r.add(Bridge(s.run, context=r.context))
+        bridge.trigger_configure()
+        s.stop()
+        r.spin(0.3)
+        assert bridge.trigger_activate() == TransitionCallbackReturn.FAILURE
+        assert s.held() == "bridge_inactive"
+        bridge.trigger_shutdown()
+        r.drop(bridge)
