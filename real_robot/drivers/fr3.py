@@ -67,8 +67,7 @@ class Fr3:
         self._link: Link | None = None
         self._motion: Any = None
         self._follower: Follower | None = None
-        self._answered, self._ready, self._read_at = True, False, 0.0
-        self._fault = self._reason = ""
+        self._answered, self._ready, self._read_at, self._fault, self._reason = True, False, 0.0, "", ""
         self._state: Any = None
         self._sent = (np.zeros(7), np.zeros(7))
         self._stiffness = np.array(config.stiffness)
@@ -98,11 +97,10 @@ class Fr3:
         return RobotState(t=self._read_at, seq=round(1000.0 * state.time.to_sec()), q=q, qd=qd, tau=tau)
 
     def write(self, command: Command) -> None:
-        """Answer the state last read with a set-point at, or on the way to, the command.
+        """Answer the state last read with a set-point at, or on the way to, the command; the first begins a motion.
 
-        The first command begins a motion.  Stiffness becomes the internal controller's before that; while moving
-        libfranka changes none, so another one is refused.  Damping follows from stiffness inside the robot: it is
-        checked and not sent.
+        Stiffness becomes the internal controller's before that; while moving libfranka changes none, so another one is
+        refused.  Damping follows from stiffness inside the robot: it is checked and not sent.
 
         Raises:
             CommandRefused: Shape, not finite, out of range, too far from the set-point, stiffness.
@@ -127,23 +125,30 @@ class Fr3:
         if self._follower is None:
             return
         self._follower.stop()
-        end = time.monotonic() + STOP_TIME
         try:
-            while self._motion is not None and not self._follower.at_rest and time.monotonic() < end:
-                self._next()
-            if self._motion is None:
-                return
-            if not self._follower.at_rest:
-                self._connected().robot.stop()
-            else:
+            if self._braked(self._follower):
                 last = self._lib.JointPositions(self._follower.q.tolist())
                 last.motion_finished = True
                 self._motion.writeOnce(last)
-            self._drop_motion()
+                self._drop_motion()
+            elif self._motion is not None:
+                self._connected().await_packet(self.config.timeout)  # a robot that is silent would not answer either
+                self._connected().robot.stop()
+                self._drop_motion()
         except DriverError:
-            pass  # nothing passes: the robot stops by itself after 20 packets
+            pass  # nothing passes: the robot stops by itself after 20 packets, as it does without a connection
         except self._errors:
-            self._abandon()  # as before; the next read says so
+            self._abandon()
+
+    def _braked(self, follower: Follower) -> bool:
+        """Answer packets until the set-point stands; False where the robot ended the motion, or that takes too long."""
+        end = time.monotonic() + STOP_TIME
+        while self._motion is not None and not follower.at_rest and time.monotonic() < end:
+            try:
+                self._next()
+            except DriverError:
+                self._connected()  # a packet that is late is no reason to give up
+        return self._motion is not None and follower.at_rest
 
     def recover(self) -> None:
         """Connect again if the connection was lost, then ``automaticErrorRecovery``; holds where it stands.
@@ -176,7 +181,7 @@ class Fr3:
             raise DriverError(f"the robot refuses its settings: {error}") from error
 
     def close(self) -> None:
-        """Stop and let go."""
+        """See the module."""
         self.stop("close")
         if self._motion is not None:
             self._abandon()
@@ -224,13 +229,13 @@ class Fr3:
         robot = self._connected().robot
         if not self._answered:
             self._answer()
-        self._arrived()
+        self._connected().await_packet(self.config.timeout)
         try:
             self._state = self._motion.readOnce()[0] if self._motion is not None else robot.read_once()
             self._answered = self._motion is None
         except self._lib.ControlException:
             self._drop_motion()  # the robot ended it; the next state says why
-            self._arrived()
+            self._connected().await_packet(self.config.timeout)
             self._state = robot.read_once()
         except self._lib.NetworkException as error:
             self._abandon()
@@ -249,10 +254,6 @@ class Fr3:
         if (np.abs(q - self._sent[1]) > EQUAL).any() and (np.abs(q - self._sent[0]) > EQUAL).any():
             self.resumed += 1
             follower.resume(q, np.array(self._state.dq_d), np.array(self._state.ddq_d))
-
-    def _arrived(self) -> None:
-        if not self._connected().arrives(self.config.timeout):
-            raise DriverError(f"no packet from the robot for {1e3 * self.config.timeout:.0f} ms")
 
     def _answer(self) -> None:
         """Send the set-point of this tick."""
@@ -288,8 +289,7 @@ class Fr3:
 
     def _drop_motion(self) -> None:
         """Forget a motion that is over; libfranka's destructor confirms it with the robot."""
-        self._motion = self._follower = None
-        self._answered = True
+        self._motion, self._follower, self._answered = None, None, True
 
     def _near(self, q: Array, setpoint: Array) -> None:
         far = np.abs(q - setpoint)

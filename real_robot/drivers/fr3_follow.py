@@ -56,8 +56,8 @@ class Follower:
         self._rough = ROUGH
 
     def stop(self) -> None:
-        """From now on brake to rest, until the next command."""
-        self._stopping = True
+        """From now on brake to rest, until the next command, which may be numbered anew."""
+        self._stopping, self._seq = True, -1
 
     @property
     def at_rest(self) -> bool:

@@ -49,9 +49,14 @@ class Link:
         self._packets, self._commands = _Socket(mine, socket.SOCK_DGRAM), _Socket(mine, socket.SOCK_STREAM)
         self.model: Any = self.robot.load_model()
 
-    def arrives(self, timeout: float) -> bool:
-        """Whether a packet of the robot is there in time."""
-        return self._packets.wait(timeout)
+    def await_packet(self, timeout: float) -> None:
+        """Return when a packet of the robot is there.
+
+        Raises:
+            DriverError: If none comes in time.
+        """
+        if not self._packets.wait(timeout):
+            raise DriverError(f"no packet from the robot for {1e3 * timeout:.0f} ms")
 
     def abandon(self, motion: Any) -> None:
         """Let go of a robot that does not answer, and of the motion that it was in.

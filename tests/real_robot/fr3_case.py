@@ -16,7 +16,7 @@ from palmar.real_robot.fakes.fci_process import FciProcess
 JOINTS = tuple(f"fr3_joint{i}" for i in range(1, 8))
 PATIENCE = 0.05
 """A busy machine is no bad network; a robot's is 1 ms."""
-TIMEOUT = 0.3
+TIMEOUT = 0.6
 PRIORITY = 20
 """Of the fake, where real-time priority is allowed."""
 missing = "" if find_spec("pylibfranka") else "needs pylibfranka: pip install -e '.[franka]'"
@@ -92,4 +92,5 @@ def fr3():
         cut_within=TIMEOUT + 0.1,
         watchdog=20 * PATIENCE + 0.5,
         reach=0.05,
+        settle=1.0,
     )
