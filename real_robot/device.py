@@ -31,6 +31,9 @@ DRIVERS = {
     "fr3": ("palmar.real_robot.drivers.fr3", "palmar.real_robot.drivers.fr3_config", "Fr3Config"),
     "leap": ("palmar.real_robot.drivers.leap", "palmar.real_robot.drivers.leap", "LeapConfig"),
     "allegro": ("palmar.real_robot.drivers.allegro", "palmar.real_robot.drivers.allegro", "AllegroConfig"),
+    "franka_ros": (
+        "palmar.real_robot.nodes.franka_ros", "palmar.real_robot.nodes.franka_ros_config", "FrankaRosConfig",
+    ),
     "ros2_control": (
         "palmar.real_robot.nodes.controller", "palmar.real_robot.nodes.controller_config", "Ros2ControlConfig",
     ),

@@ -26,7 +26,6 @@ DATA = ("configs", "assets")
 EXTRA = {
     "real_robot/twin.py": ("sim",),
     "real_robot/twin_scene.py": ("sim",),
-    "real_robot/drivers/twin.py": ("sim",),
     "real_robot/deploy.py": ("sim.robots",),
     "real_robot/nodes/policy.py": ("policies.bundle", "policies.contract", "sim"),
     "real_robot/nodes/chooser.py": ("policies.bundle", "policies.contract", "sim"),

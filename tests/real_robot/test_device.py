@@ -9,7 +9,8 @@ import sys
 import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
+from importlib import import_module
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -171,6 +172,15 @@ def test_a_nan_that_got_onto_the_wire_does_not_get_to_the_hardware(bench):
 def test_what_no_driver_takes_is_refused_with_what_is_accepted(tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message):
         configuration(replace(DeviceConfig("arm", "toy", JOINTS, str(tmp_path / "w")), **changes))
+
+
+@pytest.mark.parametrize("driver", sorted(set(module.DRIVERS) - {"toy"}))
+def test_every_driver_that_can_be_named_has_its_configuration_and_its_factory(driver):
+    where, config_module, name = module.DRIVERS[driver]
+    if where.startswith("palmar.real_robot.nodes") and not find_spec("rclpy"):
+        pytest.skip("needs rclpy")
+    assert is_dataclass(getattr(import_module(config_module), name))
+    assert callable(import_module(where).open_driver)
 
 
 @pytest.mark.parametrize("changes", [{"name": "leg"}, {"joints": ()}, {"silence": 0.0}, {"fresh": 1.0}])
