@@ -14,6 +14,7 @@ from palmar.sim.tasks.lift import BLOCKS
 
 NAMES = tuple(b.name for b in BLOCKS)
 LEAP = LEAP_MENAGERIE
+SOLREF, SOLIMP = np.array(LEAP.solref), np.array(LEAP.solimp)
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +43,8 @@ def test_a_tip_and_a_link_touch_a_block_as_the_reference_says(model, robot):
         assert geom in found, model.geom(geom).name
         contact = found[geom]
         assert contact.friction[0] == coefficient
-        np.testing.assert_array_equal(contact.solref, LEAP.solref)
-        np.testing.assert_array_equal(contact.solimp, LEAP.solimp)
+        np.testing.assert_array_equal(contact.solref, SOLREF)
+        np.testing.assert_array_equal(contact.solimp, SOLIMP)
 
 
 def test_the_table_goes_on_to_decide_on_the_table(model, robot):
@@ -83,8 +84,8 @@ def test_the_values_are_those_of_the_file():
     tips = [theirs.geom(name).id for name in ("if_tip", "mf_tip", "rf_tip", "th_tip")]
     assert set(theirs.geom_friction[tips, 0]) == {LEAP.tip}
     assert set(np.delete(theirs.geom_friction[:, 0], tips)[np.delete(hit, tips)]) == {LEAP.link}
-    np.testing.assert_array_equal(theirs.geom_solref[hit], np.tile(LEAP.solref, (hit.sum(), 1)))
-    np.testing.assert_array_equal(theirs.geom_solimp[hit], np.tile(LEAP.solimp, (hit.sum(), 1)))
+    np.testing.assert_array_equal(theirs.geom_solref[hit], np.tile(SOLREF, (hit.sum(), 1)))
+    np.testing.assert_array_equal(theirs.geom_solimp[hit], np.tile(SOLIMP, (hit.sum(), 1)))
     assert theirs.opt.cone == mujoco.mjtCone.mjCONE_ELLIPTIC and theirs.opt.impratio == LEAP.impratio
     assert (theirs.opt.iterations, theirs.opt.ls_iterations) == LEAP.iterations
 
