@@ -107,7 +107,9 @@ def _robot(model: mujoco.MjModel, robot: RobotModel, path: Path, variant: str) -
     return ArticulationCfg(
         prim_path=f"{ENV}/Robot",
         spawn=sim_utils.UsdFileCfg(
-            usd_path=str(path), variants={"Physics": variant}, rigid_props=[MujocoRigidBodyCfg(gravcomp=1.0)],
+            usd_path=str(path),
+            variants={"Physics": variant},
+            rigid_props=[MujocoRigidBodyCfg(gravcomp=1.0)],
             articulation_props=[NewtonArticulationCfg(self_collision_enabled=True)],  # of tips: ``isaaclab_model``
         ),  # fmt: skip
         init_state=ArticulationCfg.InitialStateCfg(
