@@ -149,7 +149,27 @@ def test_the_launch_file_and_palmar_deploy_run_the_same_configuration(tmp_path, 
     assert run.domain == 42 and run.mode == "shadow" and run.robot_model().name == "fr3_leap"
     assert run.namespace == "/left"
     assert len(run.qpos) == mujoco.MjModel.from_xml_string(run.scene).nq
-    assert prepare.stages(run, record=False) == (("control", (("twin", ()), ("control", ()))),)
+    assert prepare.processes(run, record=False) == (("twin", ()), ("control", ()))
+
+
+def test_a_process_begins_after_what_it_needs_is_there(tmp_path, monkeypatch):
+    run, path = prepare.deployment(GOOD, tmp_path)
+    began = []
+
+    def begin(after):
+        monkeypatch.setattr(sys, "argv", ["control", "--config", str(path), "--after", after, "--ros-args"])
+        monkeypatch.setattr(ready, "TIMEOUT", 0.3)
+        return ready.after(lambda: began.append(after) or 0)
+
+    assert begin("twin") == 1 and not began
+    Path(run.twin_memory).touch()
+    try:
+        assert begin("twin") == 0 and began == ["twin"]
+    finally:
+        Path(run.twin_memory).unlink()
+    assert begin("fakes") == 1
+    (tmp_path / "fakes.json").write_text("{}")
+    assert begin("fakes") == 0
 
 
 def test_every_process_of_every_hardware_is_an_executable():
@@ -157,15 +177,16 @@ def test_every_process_of_every_hardware_is_an_executable():
 
     def started(hardware, *devices):
         run = SimpleNamespace(hardware=hardware, devices=[SimpleNamespace(name=d) for d in devices])
-        found = prepare.stages(run, record=True)
-        assert {name for _, processes in found for name, _ in processes} <= executables
-        assert {stage for stage, _ in found} <= set(ready.STAGES)
-        return [(stage, [" ".join((name, *extra)) for name, extra in processes]) for stage, processes in found]
+        found = prepare.processes(run, record=True)
+        assert {name for name, _ in found} <= executables
+        assert {told[-1] for _, told in found if "--after" in told} <= set(ready.STAGES)
+        return [" ".join((name, *told)) for name, told in found]
 
-    assert started("twin") == [("control", ["twin", "recorder", "control"])]
-    real = [("devices", ["device --name arm", "device --name hand"]), ("control", ["recorder", "control"])]
-    assert started("real", "arm", "hand") == real
-    assert started("fake", "arm", "hand") == [("twin", ["twin"]), ("fakes", ["fakes"]), *real]
+    assert started("twin") == ["twin", "recorder", "control"]
+    last = ["recorder --after devices", "control --after devices"]
+    assert started("real", "arm", "hand") == ["device --name arm", "device --name hand", *last]
+    fake = ["device --name arm --after fakes", "device --name hand --after fakes", *last]
+    assert started("fake", "arm", "hand") == ["twin", "fakes --after twin", *fake]
     assert {"bridge", "policy", "replay", "ready"} <= executables
 
 

@@ -103,29 +103,18 @@ def chain(nodes: Mapping[str, LifecycleNode]) -> list[Action]:
     return actions
 
 
-def staged(stages: Sequence[tuple[str, Sequence[Action]]], config: Path, first: LifecycleNode) -> list[Action]:
-    """Start each stage once the one before it is ready, and configure the first node after the last."""
-    waits = [
-        Node(package="palmar_nodes", executable="ready", arguments=["--config", str(config), "--until", name])
-        for name, _ in stages
-    ]
-    handlers: list[Action] = []
-    for k, (name, _) in enumerate(stages):
-        last = k + 1 == len(stages)
-        following = [change(first, Transition.TRANSITION_CONFIGURE)] if last else [*stages[k + 1][1], waits[k + 1]]
-        handlers.append(RegisterEventHandler(OnProcessExit(target_action=waits[k], on_exit=_went(name, following))))
-    return [*handlers, *stages[0][1], waits[0]]
+def begin(config: Path, first: LifecycleNode) -> list[Action]:
+    """Configure the first node once the control process gives states."""
+    ready = Node(package="palmar_nodes", executable="ready", arguments=["--config", str(config)])
 
-
-def _went(name: str, following: list[Action]) -> Callable[[ProcessExited, LaunchContext], list[Action] | None]:
-    """What comes after a stage is ready; its failure ends everything."""
-
-    def then(event: ProcessExited, context: LaunchContext) -> list[Action] | None:
+    def then(event: ProcessExited, context: LaunchContext) -> Action | None:
         if context.is_shutdown:
             return None
-        return [opaque(refusal(f"{name} did not get ready"))] if event.returncode else following
+        if event.returncode:
+            return opaque(refusal("the control process did not get ready"))
+        return change(first, Transition.TRANSITION_CONFIGURE)
 
-    return then
+    return [RegisterEventHandler(OnProcessExit(target_action=ready, on_exit=then)), ready]
 
 
 def refusal(why: str) -> Callable[[LaunchContext], None]:
@@ -154,14 +143,14 @@ def plain(processes: Sequence[Process], config: Path) -> list[Action]:
 def deployed(
     run: RunConfig, config: Path, nodes: Mapping[str, LifecycleNode], *, record: bool, described: Sequence[Action]
 ) -> list[Action]:
-    """The graph of a run: its processes in their stages, the bridge and whoever commands, in this order."""
-    stages = [(name, plain(processes, config)) for name, processes in prepare.stages(run, record=record)]
-    needed = [process for _, processes in stages for process in processes]
+    """The graph of a run: its processes, the bridge and whoever commands."""
+    processes = plain(prepare.processes(run, record=record), config)
     return [
         *chain(nodes),
-        *required([*needed, nodes["bridge"]]),
+        *required([*processes, nodes["bridge"]]),
         *nodes.values(),
-        *staged(stages, config, nodes["bridge"]),
+        *processes,
+        *begin(config, nodes["bridge"]),
         *described,
     ]
 

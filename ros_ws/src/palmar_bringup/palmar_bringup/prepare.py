@@ -127,15 +127,16 @@ def full(namespace: str) -> str:
     return f"/{name}" if name else ""
 
 
-def stages(run: RunConfig, *, record: bool) -> tuple[tuple[str, tuple[Process, ...]], ...]:
-    """Executables without ROS that a run needs, stage by stage: what it is ready as, and what is started for it.
-
-    A stage is started once the one before it is ready; the names are those of ``palmar_nodes``' ``ready --until``.
-    """
-    recorder: tuple[Process, ...] = (("recorder", ()),) if record else ()
-    control: Process = ("control", ())
-    if run.hardware == "twin":
-        return (("control", (("twin", ()), *recorder, control)),)
+def processes(run: RunConfig, *, record: bool) -> tuple[Process, ...]:
+    """Executables without ROS that a run needs; each but the first waits until what it needs is there."""
     devices = tuple(("device", ("--name", device.name)) for device in run.devices)
-    faked: tuple[tuple[str, tuple[Process, ...]], ...] = (("twin", (("twin", ()),)), ("fakes", (("fakes", ()),)))
-    return (*(faked if run.hardware == "fake" else ()), ("devices", devices), ("control", (*recorder, control)))
+    faked = hardware = ()
+    if run.hardware != "real":
+        faked = (("twin", ()),)
+    if run.hardware == "fake":
+        faked += (("fakes", ("--after", "twin")),)
+        devices = tuple((name, (*told, "--after", "fakes")) for name, told in devices)
+    if devices:
+        hardware = ("--after", "devices")
+    recorder = (("recorder", hardware),) if record else ()
+    return (*faked, *devices, *recorder, ("control", hardware))

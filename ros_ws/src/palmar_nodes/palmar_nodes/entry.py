@@ -1,4 +1,10 @@
-"""Entry points: each runs a process of ``palmar.real_robot`` and nothing else."""
+"""Entry points: each runs a process of ``palmar.real_robot``, ``--after`` a part of the run is there.
+
+What is imported is imported first: once the simulated robot, fakes and devices run at 1 kHz with real-time priority,
+a small machine has little time left for that.
+"""
+
+from palmar_nodes.ready import after
 
 
 def bridge() -> int:
@@ -19,7 +25,7 @@ def control() -> int:
     """The control process; no ROS in it."""
     from palmar.real_robot import control as module
 
-    return module.main()
+    return after(module.main)
 
 
 def twin() -> int:
@@ -33,14 +39,14 @@ def device() -> int:
     """The driver of an arm or a hand; no ROS in it."""
     from palmar.real_robot import device as module
 
-    return module.main()
+    return after(module.main)
 
 
 def fakes() -> int:
     """Byte-level fakes of the hardware, for real drivers without a robot; no ROS in it."""
     from palmar.real_robot.fakes import serve as module
 
-    return module.main()
+    return after(module.main)
 
 
 def images() -> int:
@@ -61,4 +67,4 @@ def recorder() -> int:
     """The recorder; no ROS in it."""
     from palmar.real_robot import recorder as module
 
-    return module.main()
+    return after(module.main)

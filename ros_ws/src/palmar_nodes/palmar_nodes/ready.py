@@ -1,4 +1,4 @@
-"""Wait until a part of a run is there: what the launch files start the next part after."""
+"""Wait until a part of a run is there: the order in which the launch files' processes begin."""
 
 from __future__ import annotations
 
@@ -41,6 +41,23 @@ def _states(run: Any) -> Callable[[], bool]:
         return bool(block) and block[0].blocks["state"].read() is not None
 
     return look
+
+
+def after(run: Callable[[], int]) -> int:
+    """``run()`` once the part of the run is there that ``--after`` names; at once without it."""
+    from palmar.real_robot.config import read
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--after", choices=STAGES)
+    args, _ = parser.parse_known_args()
+    if args.after is not None:
+        try:
+            if wait(there(read(args.config), args.after), args.after, TIMEOUT):
+                return 1
+        except KeyboardInterrupt:  # the launch is being ended
+            return 0
+    return run()
 
 
 def main() -> int:
