@@ -162,9 +162,13 @@ def test_what_was_sent_in_place_of_a_chunk_is_told_and_only_then(rig):
         t.wait(lambda: told and len(told[-1].points) > 2, what="executed", every=lambda: t.send([beyond], after=(0.3,)))
         sent = parse(told[-1], ("shoulder", "elbow"), age=0.0, now=0.0)
         assert np.all(np.diff(sent.t) > 0) and sent.q[:, 1].max() < 2.0
-        values = [{v.key: v.value for v in s.values} for s in states]
-        assert any(v["foreseen"] == "joint_position" for v in values)
-        assert any(int(v["edited_chunk"]) == int(v["chunk"]) > 0 for v in values)
+
+        def values():
+            return [{v.key: v.value for v in s.values} for s in states]
+
+        foreseen = lambda: any(v["foreseen"] == "joint_position" for v in values())  # noqa: E731
+        edited = lambda: any(int(v["edited_chunk"]) == int(v["chunk"]) > 0 for v in values())  # noqa: E731
+        t.wait(lambda: foreseen() and edited(), what="told why", every=lambda: t.send([beyond], after=(0.3,)))
 
 
 def test_people_reach_the_control_process_and_what_is_no_person_is_counted(rig):
