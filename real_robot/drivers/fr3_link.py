@@ -61,8 +61,8 @@ class Link:
     def abandon(self, motion: Any) -> None:
         """Let go of a robot that does not answer, and of the motion that it was in.
 
-        libfranka's destructor of a running motion asks the robot to stop and waits for ever, or ends the process
-        when it cannot.  So that object is never destroyed, and its connection is shut down here.
+        libfranka's destructor of a running motion asks the robot to stop and waits for its answer without bound.  So
+        that object is never destroyed, and its connection is shut down here.
         """
         if motion is not None:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(motion))
