@@ -59,7 +59,7 @@ def run(
         rows.append(_row(name, rounds, steps, num_envs, progress or (lambda _: None)))
     rows += _gpu_rows()
     rows.append(_routes(rounds, num_envs))
-    rows.append(sim_meshes.row(reference_folder(), _cpu_seconds, rounds))
+    rows.append(sim_meshes.row(reference_folder(), _cpu_seconds, rounds, min(num_envs, sim_meshes.WORLDS)))
     return {"name": "sim", "rows": rows}
 
 

@@ -18,27 +18,30 @@ from palmar.sim.tasks.lift_oracle import LiftOracle
 
 Array = np.ndarray
 STEPS, WORLDS = 60, 32
-"""Control steps of a round, 3 s in which the oracle approaches, closes and lifts; and worlds."""
+"""Control steps of a round, 3 s in which the oracle approaches, closes and lifts; worlds, unless fewer are asked."""
 
 
-def row(folder: Path | None, timed: Callable[[Callable[[], Any]], float], rounds: int) -> dict[str, Any]:
+def row(
+    folder: Path | None, timed: Callable[[Callable[[], Any]], float], rounds: int, worlds: int = WORLDS
+) -> dict[str, Any]:
     """CPU time of the oracle's lift with reference meshes over that with ours: same starts, same commands.
 
     Args:
         folder: Of the reference models; None where they are not, then the row says so.
         timed: CPU seconds of a call.
         rounds: Interleaved rounds.
+        worlds: How many.
     """
-    named = {"compared": "lift with reference meshes / with our primitives, CPU seconds", "worlds": WORLDS}
+    named = {"compared": "lift with reference meshes / with our primitives, CPU seconds", "worlds": worlds}
     if folder is None:
         return named | {"not run": "reference models are not present"}
-    start, sent = _lift()
+    start, sent = _lift(worlds)
     sides = [_Side(model, start) for model in (_reference(folder), _ours())]
     spent = np.array([[timed(lambda side=side: side.play(sent)) for side in sides] for _ in range(rounds + 1)])[1:]
     found: dict[str, Any] = {"ratio": round(float(np.median(spent[:, 0] / spent[:, 1])), 3), "rounds": rounds}
     for name, side, seconds in zip(("meshes", "primitives"), sides, spent.T, strict=True):
         found[name] = {
-            "steps_per_cpu_s": round(WORLDS * sent[..., 0, 0].size / float(np.median(seconds))),
+            "steps_per_cpu_s": round(worlds * sent[..., 0, 0].size / float(np.median(seconds))),
             "colliding_meshes": int(
                 np.sum((side.model.geom_type == mujoco.mjtGeom.mjGEOM_MESH) & _collides(side.model))
             ),
@@ -52,10 +55,10 @@ def _collides(model: mujoco.MjModel) -> Array:
     return (model.geom_contype != 0) | (model.geom_conaffinity != 0)
 
 
-def _lift() -> tuple[Array, Array]:
+def _lift(worlds: int) -> tuple[Array, Array]:
     """Starts of ``lift`` (B, nq), and what the oracle sends from there, (T, S, B, n)."""
-    env, policy = make_env(LiftTask(LiftConfig()), load_robot(), None, num_envs=WORLDS), LiftOracle()
-    obs, carry, start = env.reset(0), policy.start(WORLDS), env.engine.qpos.copy()
+    env, policy = make_env(LiftTask(LiftConfig()), load_robot(), None, num_envs=worlds), LiftOracle()
+    obs, carry, start = env.reset(0), policy.start(worlds), env.engine.qpos.copy()
     sent, advance = [], env.engine.advance
     env.engine.advance = lambda *u, **how: sent.append(u[0].copy()) or advance(*u, **how)  # type: ignore[method-assign]
     for _ in range(STEPS):
