@@ -28,12 +28,12 @@ from palmar.real_robot.nodes import executed, outgoing, parameters, poses, spinn
 from palmar.real_robot.nodes.chooser import Chooser, Sight, chooser
 from palmar.real_robot.nodes.refusals import Refusals
 from palmar.real_robot.nodes.stamps import SightRefused
-from palmar.real_robot.nodes.topics import NEWEST, PICTURE, SENSOR
+from palmar.real_robot.nodes.topics import NEWEST, PICTURE, READING, SENSOR
 from palmar.safety.robot import RobotModel
 from palmar.safety.types import Array, CommandRefused, PalmarError
 
-STALE = 0.1
-"""Default of the oldest joint state that is acted on [s]."""
+STALE = 0.2
+"""Default of the oldest joint state that is acted on [s]; the filter takes a chunk no older."""
 DIAGNOSTICS = 1.0
 """Period of ``/diagnostics`` [s]."""
 Choose = Callable[[RunConfig, RobotModel], Chooser]
@@ -81,7 +81,7 @@ class PolicyNode(LifecycleNode):
         self._diagnostics = self.create_lifecycle_publisher(DiagnosticArray, topics.DIAGNOSTICS, 10)
         listen = self.create_subscription
         subscriptions = [
-            listen(JointState, topics.JOINT_STATES, self._on_joints, SENSOR),
+            listen(JointState, topics.JOINT_STATES, self._on_joints, READING),
             listen(JointTrajectory, topics.EXECUTED, self._on_executed, NEWEST),
         ]
         for k, name in enumerate(self.run.objects):

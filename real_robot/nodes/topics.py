@@ -21,9 +21,11 @@ NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 """States that change rarely: who comes late gets the last one."""
 SENSOR = qos_profile_sensor_data
-"""Readings of joints: best effort, so it matches reliable and best-effort publishers alike."""
+"""Poses: best effort, so it matches reliable and best-effort publishers alike."""
+READING = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT, history=HistoryPolicy.KEEP_LAST)
+"""Readings of joints: the same, and a listener that is late gets the newest only."""
 PICTURE = QoSProfile(depth=2, reliability=ReliabilityPolicy.BEST_EFFORT, history=HistoryPolicy.KEEP_LAST)
-"""Pictures and poses: best effort, nothing queues up."""
+"""Pictures: best effort, nothing queues up."""
 
 
 def pose(name: str) -> str:
