@@ -1,11 +1,13 @@
 """A whole deployment of the real model: every process, ROS 2 between them, and nothing left afterwards."""
 
+import argparse
 import json
 import os
 import subprocess
 import sys
 import threading
 from contextlib import contextmanager, suppress
+from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 from palmar.benchmarks.deploy import unshared
+from palmar.cli import deploy as cli_deploy
 from palmar.real_robot import ros_env, shared
 from palmar.real_robot.deploy import DeployConfig, DeployError, deploy, resolve
 from palmar.real_robot.twin_scene import Success
@@ -227,6 +230,23 @@ def test_impossible_configurations_are_refused():
     ):  # fmt: skip
         with pytest.raises(ConfigError):
             DeployConfig(out="x", **changes)
+
+
+def arguments(*words):
+    parser = argparse.ArgumentParser()
+    cli_deploy.arguments(parser)
+    return parser.parse_args(["--bundle", str(files("palmar.assets") / "bundles/lift"), *words])
+
+
+def test_hardware_is_a_word_or_an_option_and_ports_are_words(tmp_path):
+    out = ["--out", str(tmp_path)]
+    assert cli_deploy.configuration(arguments(*out)).hardware == "twin"
+    assert cli_deploy.configuration(arguments(*out, "--hardware", "fake")).twin.watchdog == 200  # the file of its name
+    made = cli_deploy.configuration(arguments(*out, "hardware=real", "arm.address=10.0.0.1", "hand.port=/dev/x"))
+    assert (made.hardware, made.arm["address"], made.hand["port"]) == ("real", "10.0.0.1", "/dev/x")
+    for words in (["hardware=robot"], ["hardware=real", "--hardware", "twin"], ["hardware=real", "--mode", "shadow"]):
+        with pytest.raises(ConfigError):
+            cli_deploy.configuration(arguments(*out, *words))
 
 
 def test_success_is_the_named_block_and_only_it_up_for_a_second():
