@@ -144,6 +144,16 @@ def seat(r, folder, **changes):
         s.close()
 
 
+def up(r, node):
+    """Configured and active, spinning; a bridge needs a fresh state, which a busy machine may have late."""
+    from rclpy.lifecycle import TransitionCallbackReturn
+
+    r.add(node)
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    r.until(lambda: node.trigger_activate() == TransitionCallbackReturn.SUCCESS, "active")
+    return node
+
+
 def chunk(q, names=("shoulder", "elbow")):
     from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 import toy_robot as toy
-from ros_seat import ros, seat, values
+from ros_seat import ros, seat, up, values
 
 from palmar.real_robot import ros_env
 from palmar.real_robot.config import DeviceConfig
@@ -77,15 +77,6 @@ def parameter(name, value):
 
 class Nothing:
     values = ()
-
-
-def up(r, node):
-    """Configured and active, spinning."""
-    r.add(node)
-    node.trigger_configure()
-    r.spin(0.02)
-    node.trigger_activate()
-    return node
 
 
 class Stage:

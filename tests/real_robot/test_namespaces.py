@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import toy_robot as toy
-from ros_seat import chunk, ros, seat, values
+from ros_seat import chunk, ros, seat, up, values
 
 from palmar.real_robot import ros_env
 
@@ -26,11 +26,7 @@ def pair(r, tmp_path):
     from palmar.real_robot.nodes.bridge import Bridge
 
     with seat(r, tmp_path, namespace="/left", objects=()) as a, seat(r, tmp_path, namespace="right", objects=()) as b:
-        bridges = [r.add(Bridge(s.run, context=r.context)) for s in (a, b)]
-        for bridge in bridges:
-            bridge.trigger_configure()
-            r.spin(0.02)
-            bridge.trigger_activate()
+        bridges = [up(r, Bridge(s.run, context=r.context)) for s in (a, b)]
         yield a, b
         for bridge in bridges:
             bridge.trigger_shutdown()
@@ -98,7 +94,8 @@ def test_an_intruder_on_one_robot_stops_that_one_only(r, pair, speakers, diagnos
     before = int(right.chunk()["seq"]), int(left.chunk()["seq"])
     name = "right/palmar_command_topic"
     r.until(lambda: name in diagnostics and "/left/stranger" in diagnostics[name].message, "named", every=speak)
-    assert int(right.chunk()["seq"]) == before[0] and int(left.chunk()["seq"]) > before[1] and left.held() == ""
+    r.until(lambda: int(left.chunk()["seq"]) > before[1] + 3, "left goes on", every=speak)
+    assert int(right.chunk()["seq"]) == before[0] and left.held() == ""
     r.drop(stranger)
     r.until(lambda: right.held() == "", "right free again", every=speak)
     r.until(lambda: int(right.chunk()["seq"]) > before[0], "right obeys again", every=speak)
@@ -118,7 +115,7 @@ def test_a_bridge_that_could_not_be_configured_can_be_later_and_holds_from_then_
         bridge.robot = other
         assert bridge.trigger_configure() == TransitionCallbackReturn.SUCCESS
         assert s.held() == "bridge_inactive"
-        bridge.trigger_activate()
+        r.until(lambda: bridge.trigger_activate() == TransitionCallbackReturn.SUCCESS, "active")
         r.until(lambda: s.held() == "", "no hold")
         bridge.trigger_deactivate()
         assert s.held() == "bridge_inactive"
