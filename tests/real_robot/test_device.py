@@ -35,13 +35,13 @@ JOINTS = ("shoulder", "elbow")
 class Bench:
     """A device and both ends of its wire; time passes by sleeping."""
 
-    def __init__(self, folder, **changes):
-        self.config = DeviceConfig("arm", "toy", JOINTS, str(folder / "wire"), **{"silence": 0.05, **changes})
+    def __init__(self, folder):
+        self.config = DeviceConfig("arm", "toy", JOINTS, str(folder / "wire"), silence=0.05)
         self.driver = toy_driver.Toy(toy_driver.ToyConfig(tuple(toy.HOME)), JOINTS)
         description = shared.Description(kind="device", robot="toy", joints=JOINTS)
         self.memory = shared.create(Path(self.config.memory), description, wire_layout(description))
         self.device = Device(self.config, self.driver, self.memory, logging.getLogger("test"))
-        self.robot, self.seq = WireRobot(JOINTS, Path(self.config.memory), fresh=0.05), 0
+        self.robot, self.seq = WireRobot(JOINTS, Path(self.config.memory), fresh=1.0), 0
 
     def send(self, q):
         self.seq += 1
@@ -134,8 +134,10 @@ def test_a_failed_reading_is_not_published_and_many_are_a_fault(bench):
     assert bench.robot.read().seq == first.seq and bench.robot.fault == ""
     time.sleep(0.06)
     bench.device.cycle()
+    bench.robot.fresh = 0.05
     with pytest.raises(DriverError, match=LOST):
         bench.robot.read()
+    bench.robot.fresh = 1.0
     assert bench.robot.fault == LOST
     bench.driver.is_cut = False
     assert bench.cycle().seq > first.seq and bench.robot.fault == LOST
