@@ -55,6 +55,11 @@ class Rig:
         s = self.state()
         return STATES[int(s["state"])], s["reason"].decode()
 
+    def asked(self):
+        """Why the bridge asks for a hold; the filter names the first reason, which on a busy machine is another."""
+        r = self.map.blocks["request"].read()
+        return r["reason"].decode() if r["hold"] else ""
+
 
 @dataclass
 class Talker:

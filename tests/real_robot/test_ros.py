@@ -73,7 +73,7 @@ def test_a_second_publisher_is_named_and_nobody_is_obeyed_until_it_is_gone(rig):
         with talker(rig, "intruder", "/evil") as evil:
             topic = "palmar_command_topic"
             t.wait(
-                lambda: rig.filter_state() == (State.HOLD, "second_publisher"),
+                lambda: rig.filter_state()[0] is State.HOLD and rig.asked() == "second_publisher",
                 what="hold",
                 every=lambda: t.send([here]),
             )
