@@ -23,6 +23,7 @@ from palmar.real_robot.deploy import DeployConfig, resolve
 from palmar.real_robot.process import Stopping
 from palmar.real_robot.rehearse import CHUNK_TIMEOUT, TRUE_STILL, Graph, up
 from palmar.real_robot.scenarios import Scenario, nothing
+from palmar.safety.types import ConfigError
 from palmar.safety.watchdog import rest_within
 
 PRIORITY = 60
@@ -31,6 +32,8 @@ NEAR = 0.002
 """Misses closer than this are one event of the machine [s]."""
 SWAY = 0.1
 """How far every joint sways while processes are killed [rad]."""
+MOVING = 0.1
+"""Speed of the fastest joint from which on a process is killed [rad/s]."""
 LASTS = 1.5
 """How long a killed process stays away [s]."""
 GOES_ON = ("recorder",)
@@ -38,10 +41,10 @@ GOES_ON = ("recorder",)
 COMES_BACK = ("policy", "bridge")
 """Processes that are started again, so that one graph serves for all repeats."""
 PROCESSES = {
-    "twin": ("policy", "bridge", "recorder", "control", "twin"),
-    "fake": ("policy", "bridge", "control", "arm", "hand"),
+    "twin": ("policy", "bridge", "recorder", "control"),
+    "fake": ("policy", "bridge", "recorder", "control", "arm", "hand"),
 }
-"""What is killed, per hardware.  The fakes' process is the hardware there; the twin is its physics."""
+"""What is killed, per hardware.  The twin and the fakes' process are the hardware: without them nothing can move."""
 
 Progress = Callable[[str, float], None]
 
@@ -90,7 +93,12 @@ def run(
     Returns:
         ``{"rows": [{"hardware", "kill", "camera_to_command_p99_ms", "chunk_to_robot_p99_ms", "missed_unshared",
         "standstill_ms_max", "launch_to_motion_s", ...}]}``; per hardware a row without a kill and one per process.
+
+    Raises:
+        ConfigError: If there is no such hardware to measure.
     """
+    if strange := sorted(set(hardware) - set(PROCESSES)):
+        raise ConfigError(f"unknown hardware {strange}, accepted {sorted(PROCESSES)}")
     say = progress or (lambda what, share: None)
     rows = []
     for k, kind in enumerate(hardware):
@@ -184,10 +192,8 @@ def _kill(graph: Graph, process: str) -> tuple[float, float | None]:
         lasts=LASTS,
         last=process not in COMES_BACK,
     )
-    played = graph.play(kill, moving=0.05)
+    played = graph.play(kill, moving=MOVING)
     t, speed = played.speeds.T
-    if process == "twin":  # the world itself has stopped: nothing moves any more, and nobody says so
-        return float(speed[0]), 0.0
     moving = np.flatnonzero(speed > TRUE_STILL)
     if not len(moving):
         return 0.0, 0.0

@@ -53,6 +53,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "campaigns": ("faults",),
     "commands": ("attack",),
     "hours": ("trips",),
+    "hardware": ("deploy",),
     "seconds": ("filter", "deploy"),
     "checkpoint": ("attack", "trips", "faults"),
 }
@@ -81,6 +82,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--commands", type=int, metavar="N", help="attack: commands in all (10,000,000)")
     parser.add_argument("--hours", type=float, metavar="H", help="trips: hours of simulated motion (30)")
     parser.add_argument("--seconds", type=float, metavar="S", help="filter, deploy: length of the wall-clock loop")
+    parser.add_argument("--hardware", action="append", metavar="NAME", help="deploy: twin, fake; both if not said")
     parser.add_argument(
         "--checkpoint", type=Path, metavar="FILE", help="attack, trips, faults: remembers what is done, to go on from"
     )

@@ -209,7 +209,7 @@ def _summary(chosen: Chosen, results: list[DeployResult], replays: list[Any], wa
         for name, margin in result.worst_margin.items():
             worst[name] = min(margin, worst.get(name, float("inf")))
     return {
-        "lifted": sum(r.success for r in results),
+        "lifted": sum(bool(r.success) for r in results),
         "scenes": len(results),
         "policy": chosen.why,
         "live": None if chosen.live is None else chosen.live.to_json(),

@@ -18,7 +18,6 @@ from palmar.rollouts.schema import STATE_CODES
 from palmar.safety.types import ConfigError, State
 
 
-
 def run_of(tmp_path):
     return SimpleNamespace(
         robot_model=toy.robot, constraint_set=lambda robot: toy.run_config(tmp_path).constraint_set(robot), period=0.001
