@@ -10,6 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -437,14 +438,16 @@ def run_control(run: RunConfig, stopping: Stopping, log: logging.Logger) -> dict
     """Control until told to stop; the summary, which is also written to ``control.json``."""
     robot = run.robot_model()
     constraints = run.constraint_set(robot)
-    driver = open_robot(run, robot)
     config = FilterConfig(dt=run.period, detail=shipped_detail(robot))
-    filter_ = Filter(robot, constraints, config, mode=run.mode)
-    memory = open_memory(run, robot, constraints)
-    twin = run.twin_memory if run.objects and run.hardware != "real" else ""
-    seen = shared.attach(Path(twin), LAYOUTS, kind="twin", robot=robot.hash()) if twin else None
-    tracker = (seen or memory).blocks["objects"] if run.objects else None
-    try:
+    with ExitStack() as stack:
+        driver = stack.enter_context(closing(open_robot(run, robot)))
+        filter_ = Filter(robot, constraints, config, mode=run.mode)
+        memory = stack.enter_context(closing(open_memory(run, robot, constraints)))
+        seen = memory
+        if run.objects and run.hardware != "real":
+            twin = Path(run.twin_memory)
+            seen = stack.enter_context(closing(shared.attach(twin, LAYOUTS, kind="twin", robot=robot.hash())))
+        tracker = seen.blocks["objects"] if run.objects else None
         control = Control(run, driver, memory, filter_, log, tracker)
         control.start()
         log.info("control of %s: %s", robot.name, realtime.go_realtime(run.priority))
@@ -459,11 +462,6 @@ def run_control(run: RunConfig, stopping: Stopping, log: logging.Logger) -> dict
         (Path(run.run_dir) / "control.json").write_text(json.dumps(summary, indent=1))
         log.info("stopped: %s", {k: v for k, v in summary.items() if k not in ("worst_margin", "misses")})
         return summary
-    finally:
-        driver.close()
-        memory.close()
-        if seen is not None:
-            seen.close()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

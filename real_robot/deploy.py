@@ -36,7 +36,7 @@ log = logging.getLogger("deploy")
 Progress = Callable[[str, float], None]
 """Called with what is going on and the share of the time used."""
 
-NODES = ("palmar_bridge", "palmar_policy")
+NODES, IMAGES = ("palmar_bridge", "palmar_policy"), "palmar_images"
 READY = 180.0
 """How long the control process may take to get ready; the first use on a machine compiles [s]."""
 DEVICE = 30.0
@@ -78,6 +78,8 @@ class DeployConfig:
     """A name in ``configs/constraints`` or a path."""
     mode: str = "enforce"
     record: bool = True
+    cameras: bool = False
+    """Whether the twin's cameras, or a RealSense, are published; they cost nothing until somebody listens."""
     timeout: float = 20.0
     """Longest time the policy may try [s]."""
     seed: int = 0
@@ -271,7 +273,7 @@ def deploy(config: DeployConfig, *, progress: Progress | None = None) -> DeployR
     try:
         with ExitStack() as stack:
             children = stack.enter_context(Processes(folder, folder / "run.json", environment))
-            up = bring_up(run, children, record=config.record, say=say)
+            up = bring_up(run, children, record=config.record, cameras=config.cameras, say=say)
             outcome = _watch(target, children, up, timeout=config.timeout, say=say)
             say("stopping", 1.0)
             return _wind_down(run, target, children, outcome)
@@ -280,7 +282,9 @@ def deploy(config: DeployConfig, *, progress: Progress | None = None) -> DeployR
             Path(path).unlink(missing_ok=True)  # only a process that was killed leaves its file
 
 
-def bring_up(run: RunConfig, children: Processes, *, record: bool, say: Progress) -> dict[str, shared.SharedMap]:
+def bring_up(
+    run: RunConfig, children: Processes, *, record: bool, say: Progress, cameras: bool = False
+) -> dict[str, shared.SharedMap]:
     """Start everything in order and activate it; the shared files, attached.
 
     Raises:
@@ -289,6 +293,8 @@ def bring_up(run: RunConfig, children: Processes, *, record: bool, say: Progress
     maps = start_hardware(run, children, say=say)
     if record:
         children.start("recorder", "recorder")
+    if cameras:
+        children.start("images", "nodes.images")
     children.start("bridge", "nodes.bridge")
     children.start("policy", "nodes.policy")
     children.start("control", "control")
@@ -296,7 +302,7 @@ def bring_up(run: RunConfig, children: Processes, *, record: bool, say: Progress
     control = _attach(Path(run.control_memory), "control", children)
     _until(lambda: control.blocks["state"].read() is not None, READY, "control process", children)
     say("configuring and activating nodes", 0.0)
-    activate(children, *NODES)
+    activate(children, *((*NODES, IMAGES) if cameras else NODES))
     return maps | {"control": control}
 
 
@@ -425,7 +431,7 @@ def _wind_down(run: RunConfig, target: int, children: Processes, outcome: _Outco
     """Stop policy, bridge, control, hardware, recorder in this order, and gather what they left."""
     folder = Path(run.run_dir)
     recorded = "recorder" in children.running
-    for name in ("policy", "bridge", "control", "hand", "arm", "fakes", "twin"):
+    for name in ("policy", "images", "bridge", "control", "hand", "arm", "fakes", "twin"):
         children.stop(name)
     control = json.loads((folder / "control.json").read_text())
     measured: dict[str, Any] = {k: control[k] for k in DeployResult.__dataclass_fields__ if k in control}

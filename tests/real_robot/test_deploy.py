@@ -47,7 +47,9 @@ def test_a_deployment_runs_records_replays_and_leaves_nothing_behind(tmp_path):
     from palmar.rollouts.replay import replay_mujoco
 
     said = []
-    result = deploy(DeployConfig(out=str(tmp_path), timeout=3.0), progress=lambda what, share: said.append(what))
+    config = DeployConfig(out=str(tmp_path), timeout=3.0, cameras=True)
+    result = deploy(config, progress=lambda what, share: said.append(what))
+    assert "palmar_images" in (tmp_path / "images.log").read_text()
     assert not result.success and result.reason == "timeout" and "run" in said
     assert result.chunks > 30 and result.refused == 0
     assert 0 < result.chunk_to_robot_p50_ms <= result.chunk_to_robot_p99_ms
