@@ -40,6 +40,11 @@ GOES_ON = ("recorder",)
 """Processes without which the robot goes on: the time to standstill is not asked for."""
 COMES_BACK = ("policy", "bridge")
 """Processes that are started again, so that one graph serves for all repeats."""
+SETTINGS: dict[str, dict[str, Any]] = {
+    "twin": {},
+    "fake": {"arm": {"silence": 0.3, "fresh": 0.1}, "hand": {"silence": 0.5, "fresh": 0.1, "rate": 100.0}},
+}
+"""The fakes, the real drivers and the twin share what processors there are; on two of them devices need patience."""
 PROCESSES = {
     "twin": ("policy", "bridge", "recorder", "control"),
     "fake": ("policy", "bridge", "recorder", "control", "arm", "hand"),
@@ -114,8 +119,8 @@ def nominal(hardware: str, seconds: float, bundle: str, say: Progress) -> dict[s
         path = Path(folder) / "sentinel.json"
         beside = subprocess.Popen([sys.executable, "-m", "palmar.benchmarks.deploy", str(path)])
         try:
-            config = DeployConfig(out=f"{folder}/run", bundle=bundle, hardware=hardware, priority=PRIORITY)
-            run, _ = resolve(config)
+            settings = SETTINGS[hardware] | {"bundle": bundle, "priority": PRIORITY}
+            run, _ = resolve(DeployConfig(out=f"{folder}/run", hardware=hardware, **settings))
             with up(run, say) as graph:
                 waits = Scenario("nominal", f"{hardware} for {seconds:.0f} s", nothing, nothing, lasts=seconds)
                 say(waits.what, 0.5)
@@ -157,7 +162,8 @@ def killed(hardware: str, process: str, repeats: int, say: Progress) -> dict[str
     declared = 0.0
     while len(stood) < repeats:
         with tempfile.TemporaryDirectory(prefix="palmar-bench-") as folder:
-            run, _ = resolve(DeployConfig(out=f"{folder}/run", hardware=hardware, sway=SWAY, priority=PRIORITY))
+            settings = SETTINGS[hardware] | {"sway": SWAY, "priority": PRIORITY}
+            run, _ = resolve(DeployConfig(out=f"{folder}/run", hardware=hardware, **settings))
             declared = 1e3 * (rest_within(run.robot_model().limits, CHUNK_TIMEOUT, run.period) + CHUNK_TIMEOUT)
             with up(run, say) as graph:
                 for _ in range(repeats - len(stood) if process in COMES_BACK else 1):

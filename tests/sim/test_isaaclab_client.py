@@ -87,4 +87,5 @@ def test_every_robot_is_shipped_as_usd_with_its_joints_and_links(name):
             assert f'PhysicsRevoluteJoint "{joint.attrib["name"]}"' in physics
     for body in tree.iter("body"):
         assert f'over "{body.attrib["name"]}"' in physics
-    assert "forceRange" not in (folder / "payloads" / "Physics" / "mujoco.usda").read_text()
+    servos = (folder / "payloads" / "Physics" / "mujoco.usda").read_text()
+    assert servos.count("mjc:forceRange:max") == servos.count('def MjcActuator "') == load_robot(name).n
