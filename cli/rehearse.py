@@ -29,6 +29,8 @@ palmar rehearse --short --constraints arm_hand
 palmar rehearse --bundle assets/bundles/lift --only "policy crashes" --only "operator stops"
 """
 SECTION = "deploy"
+WIDTH = 130
+"""Of the table in a file."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,6 +101,8 @@ def show(found: Rehearsal) -> None:
     from rich.console import Console
 
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
     console.print(table(found))
     for row in found.rows:
         for problem in row.problems:

@@ -120,9 +120,10 @@ SCENARIOS = (
         "person tracker lost", "the person tracker says nothing", _link(people="silent"), _link(), lasts=0.6,
         leaves_run=0.4, reasons=("person_lost",), margin="speed_separation",
     ),
+    # The link says nothing about people, either, while it makes the thief's publisher.
     Scenario(
         "second commander", "another node publishes on the command topic", _link(thief=True), _link(), lasts=1.0,
-        leaves_run=0.6, reasons=("second_publisher", "chunk_stale"),
+        leaves_run=0.6, reasons=("second_publisher", "chunk_stale", "person_lost"),
     ),
     Scenario(
         "operator stops", "palmar monitor --do stop", _ask("stop"), nothing, lasts=0.5, leaves_run=ASKED,
