@@ -32,6 +32,8 @@ from palmar.safety.watchdog import rest_within
 
 BACK = 10.0
 """How long the robot may take to follow the policy again after a scenario [s]."""
+LOOKS = 0.3
+"""How long an operator looks before a reset [s]."""
 STILL = 0.03
 """A measured joint slower than this stands, noise of the reading included [rad/s]."""
 TRUE_STILL = 0.01
@@ -183,7 +185,8 @@ class Graph:
         return np.array(rows).reshape(-1, 2)
 
     def _reset(self) -> float:
-        """As an operator does: once the robot is at rest; the time of it [s]."""
+        """As an operator does: looks first, then asks until the robot is at rest; the time of it [s]."""
+        time.sleep(LOOKS)
         end = time.monotonic() + BACK
         while True:
             at = time.monotonic()
