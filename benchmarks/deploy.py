@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from palmar.real_robot import realtime
-from palmar.real_robot.deploy import DeployConfig, resolve
+from palmar.real_robot.deploy import DeployConfig, DeployError, resolve
 from palmar.real_robot.process import Stopping
 from palmar.real_robot.rehearse import CHUNK_TIMEOUT, TRUE_STILL, Graph, up
 from palmar.real_robot.scenarios import Scenario, nothing
@@ -199,6 +199,8 @@ def _kill(graph: Graph, process: str) -> tuple[float, float | None]:
         last=process not in COMES_BACK,
     )
     played = graph.play(kill, moving=MOVING)
+    if played.blocked:
+        raise DeployError(f"before {process} is killed the robot does not follow the policy: {played.blocked}")
     t, speed = played.speeds.T
     moving = np.flatnonzero(speed > TRUE_STILL)
     if not len(moving):

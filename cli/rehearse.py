@@ -90,6 +90,7 @@ def configuration(args: argparse.Namespace) -> Any:
         bundle = load_bundle(args.bundle)
         raw = {"task": bundle.task.name, "robot": bundle.robot.name, "bundle": str(args.bundle)}
     raw |= values(SECTION, args.overrides, name=args.hardware)
+    raw["hardware"] = args.hardware
     raw["out"] = str(args.out or Path("runs") / f"rehearse-{datetime.now():%Y%m%d-%H%M%S}")
     asked = {"instruction": args.instruction, "constraints": args.constraints}
     raw |= {key: value for key, value in asked.items() if value is not None}

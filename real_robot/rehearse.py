@@ -109,6 +109,8 @@ class Played:
     resumed: float | None
     speeds: np.ndarray
     """The twin's true speed while it lasted, (k, 2): time and largest joint speed."""
+    blocked: str = ""
+    """State and reason of a robot that did not follow the policy, so that it was not played; '' where it was."""
 
 
 class Graph:
@@ -154,11 +156,11 @@ class Graph:
             scenario: What to play.
             moving: Wait until a joint of the twin is faster than this first [rad/s].
 
-        Raises:
-            DeployError: If the robot does not follow the policy, or not so fast, even after a reset.
+        Where the robot does not follow the policy, or not so fast, even after a reset, it is not done at all.
         """
         if not self._ready() or (moving and not self._moves(moving)):
-            raise DeployError(f"before {scenario.name!r} the robot does not follow the policy: {self._now()}")
+            now = time.monotonic()
+            return Played(scenario, now, now, now, None, np.zeros((0, 2)), blocked=self._now())
         begin = time.monotonic()
         scenario.do(self)
         speeds = self._watch(begin + scenario.lasts)
@@ -327,6 +329,10 @@ def _wind_down(children: Processes) -> None:
 def _judge(played: Played, rollout: Rollout, run: RunConfig) -> Row:
     """One scenario's row, from the ticks between its begin and its end."""
     s, v = played.scenario, rollout.verdicts
+    if played.blocked:
+        why = f"not played: the robot does not follow the policy: {played.blocked}"
+        state, _, reason = played.blocked.partition(" ")
+        return Row(s.name, s.what, None, state, reason, None, "", float("nan"), (), None, (why,))
     inside = np.flatnonzero((v.t >= played.begin) & (v.t <= played.undone))
     off = inside[v.state[inside] != STATE_CODES.index(State.RUN)]
     named = [k for k in off if v.reason[k] in s.reasons]

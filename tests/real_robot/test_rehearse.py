@@ -1,5 +1,6 @@
 """The rehearsal: its judge on made-up runs, and the short one on the real graph."""
 
+import argparse
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import pytest
 pytest.importorskip("rclpy")
 import toy_robot as toy
 
+from palmar.cli import rehearse as cli_rehearse
 from palmar.cli.main import main
 from palmar.real_robot import rehearse, scenarios
 from palmar.real_robot.deploy import DeployConfig
@@ -102,6 +104,11 @@ def test_without_a_filter_the_twin_s_truth_says_whether_it_stands(tmp_path):
     assert row.problems == ("the hardware did not stop by itself",)
 
 
+def test_what_could_not_be_played_is_no_pass(tmp_path):
+    row = rehearse._judge(played(CRASH, blocked="latched state_stale"), story(), run_of(tmp_path))
+    assert not row.ok and row.state == "latched" and "does not follow the policy" in row.problems[0]
+
+
 def test_scenarios_without_a_margin_in_the_file_are_left_out_and_said():
     wanted, left = scenarios.choose(short=False, devices=("twin",), margins=("joint_position",))
     assert {s.name for s in left} == {"person walks in", "person tracker lost"}
@@ -115,6 +122,14 @@ def test_the_link_refuses_what_no_network_does():
         with pytest.raises(ConfigError):
             link.Link(**impossible)
     assert link.walk(0.0) == (link.FAR, link.PACE) and link.walk(60.0) == (link.NEAR, 0.0)
+
+
+def test_the_hardware_that_was_asked_for_is_rehearsed_on(tmp_path):
+    parser = argparse.ArgumentParser()
+    cli_rehearse.arguments(parser)
+    given = parser.parse_args(["--hardware", "fake", "--out", str(tmp_path), "hand.rate=100.0"])
+    config = cli_rehearse.configuration(given)
+    assert config.hardware == "fake" and config.hand == {"rate": 100.0} and config.constraints == "shared_cell"
 
 
 def test_a_real_robot_is_not_rehearsed_on(capsys):
