@@ -107,19 +107,19 @@ class Operator:
         self._map = shared.attach(path, LAYOUTS, kind="control")
         self.names = self._map.description.constraints
         self._block = self._map.blocks["operator"]
-        self._lease: int | None = self._take(path.with_name(path.name + ".operator")) if ask else None
+        self._lease: int | None = self._take(path) if ask else None
         if (old := self._block.read()) is not None:
             self._block.record[()] = old
 
     def _take(self, path: Path) -> int:
-        lease = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+        """A lock on the shared file itself: the kernel lets go of it however this process ends."""
+        lease = os.open(path, os.O_RDWR)
         try:
             fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(lease)
             self._map.close()
             raise OperatorError("another operator has this robot; watch it with palmar monitor --watch") from error
-        self._path = path
         return lease
 
     def look(self) -> Status:
@@ -165,7 +165,6 @@ class Operator:
 
     def __exit__(self, *exception: object) -> None:
         if self._lease is not None:
-            self._path.unlink(missing_ok=True)
             os.close(self._lease)
         self._map.close()
 
