@@ -31,7 +31,7 @@ from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from palmar.real_robot.drivers.error import DriverError, checked
-from palmar.real_robot.nodes import stamps
+from palmar.real_robot.nodes import commanding, stamps
 from palmar.real_robot.nodes.controller_config import Ros2ControlConfig
 from palmar.real_robot.nodes.topics import NEWEST, SENSOR
 from palmar.safety.types import Array, Command, CommandRefused, ConfigError
@@ -254,16 +254,11 @@ class Ros2Control:
             self._fault = "not_following"
         if now - self._looked > LOOK_AROUND:
             self._looked = now
-            if self._node.count_publishers(self._topic) > 1:
-                self._fault = "second_commander"
-            elif self._node.count_subscribers(self._topic) == 0:
-                self._fault = "no_controller"
+            self._fault = commanding.alone(self._node, self._topic) or self._fault
 
     def _note(self, q: Array, stamp: float) -> None:
         """Velocity of the commands, from the last two."""
-        last = self._sent
-        known = last is not None and 0.0 < stamp - last[0] < GAP
-        self._velocity = (q - last[1]) / (stamp - last[0]) if last is not None and known else np.zeros(len(q))
+        self._velocity = commanding.velocity(q, stamp, self._sent, gap=GAP)
         self._sent = stamp, q
 
     def _publish(self, q: Array, v: Array, *, ahead: float) -> None:
