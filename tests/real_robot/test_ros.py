@@ -159,7 +159,13 @@ def test_what_was_sent_in_place_of_a_chunk_is_told_and_only_then(rig):
             t.spin(0.05)
         assert not told
         beyond = toy.HOME + (0.0, 1.3)  # the elbow's range ends at 2.0
-        t.wait(lambda: told and len(told[-1].points) > 2, what="executed", every=lambda: t.send([beyond], after=(0.3,)))
+
+        def ask_beyond():
+            """Or, if this machine's delays made the filter hold, start again from where the robot is."""
+            running = rig.filter_state()[0] is State.RUN
+            t.send([beyond], after=(0.3,)) if running else t.send([rig.state()["q"]])
+
+        t.wait(lambda: told and len(told[-1].points) > 2, what="executed", every=ask_beyond)
         sent = parse(told[-1], ("shoulder", "elbow"), age=0.0, now=0.0)
         assert np.all(np.diff(sent.t) > 0) and sent.q[:, 1].max() < 2.0
 
@@ -168,7 +174,7 @@ def test_what_was_sent_in_place_of_a_chunk_is_told_and_only_then(rig):
 
         foreseen = lambda: any(v["foreseen"] == "joint_position" for v in values())  # noqa: E731
         edited = lambda: any(int(v["edited_chunk"]) == int(v["chunk"]) > 0 for v in values())  # noqa: E731
-        t.wait(lambda: foreseen() and edited(), what="told why", every=lambda: t.send([beyond], after=(0.3,)))
+        t.wait(lambda: foreseen() and edited(), what="told why", every=ask_beyond)
 
 
 def test_people_reach_the_control_process_and_what_is_no_person_is_counted(rig):
