@@ -22,10 +22,10 @@ from palmar.safety.constraints import ConstraintSet, load
 from palmar.safety.robot import RobotModel
 from palmar.sim import scene
 from palmar.sim.env import make_env
-from palmar.sim.latency import TrackerConfig
 from palmar.sim.robots import load_robot
 from palmar.sim.tasks.lift import BLOCKS, LiftConfig, LiftTask
 from palmar.sim.tasks.lift_oracle import DoNothing, LiftOracle
+from palmar.sim.tracker import TrackerConfig
 
 SEED = 2_000_000
 """Training counts its seeds from 0, evaluations during training from 1,000,000."""

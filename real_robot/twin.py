@@ -20,7 +20,7 @@ from palmar.real_robot.config import RunConfig, TwinConfig
 from palmar.real_robot.layout import twin_layout
 from palmar.real_robot.process import Stopping, begin
 from palmar.safety.types import CONTACT_PAIRS, ConfigError
-from palmar.sim.latency import Tracker, TrackerConfig
+from palmar.sim.tracker import Tracker, TrackerConfig
 
 FAULT = "communication_constraints_violation"
 """FR3's own name for too many lost packets."""

@@ -2,7 +2,7 @@
 
 ``sim.rig`` says where they stand.  ``Cameras`` draws them (``sim.render``), spoils the depth as the device does
 (``sim.realsense``), and delivers each frame ``latency`` after its exposure, at the device's rate, like
-``sim.latency.Tracker``.
+``sim.tracker.Tracker``.
 
 Frames: world as everywhere.  A camera's pose is that of its optical frame: x right, y down, z forward.
 """

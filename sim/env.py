@@ -21,9 +21,9 @@ from palmar.sim.drawn import Drawn
 from palmar.sim.engines.mujoco_cpu import Clearance, MujocoEngine
 from palmar.sim.interface import Seen, Step, Task, View
 from palmar.sim.kinematics import Hand, Kinematics
-from palmar.sim.latency import Tracker
 from palmar.sim.reality import Reality
 from palmar.sim.robots import arm_and_hand
+from palmar.sim.tracker import Tracker
 
 Array = np.ndarray
 

@@ -2,7 +2,7 @@
 
 A ``Device`` is what arrives in one packet: its columns share stamp, delay and loss.  ``read`` is a function of its
 memory, the true samples of an interval and a generator; equal inputs give equal readings.  The object tracker is
-``sim.latency``; ``gate`` is what a careful robot does with its poses.
+``sim.tracker``; ``gate`` is what a careful robot does with its poses.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``sim.latency.Tracker`` on a device: an object tracker with a rate, noise, delay and dropout, masks for indices."""
+"""``sim.tracker.Tracker`` on a device: an object tracker with a rate, noise, delay and dropout, masks for indices."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-from palmar.sim.latency import TrackerConfig
+from palmar.sim.tracker import TrackerConfig
 
 
 class Tracker:
-    """Poses of m objects in B worlds as a tracker reports them; see ``sim.latency.Tracker``."""
+    """Poses of m objects in B worlds as a tracker reports them; see ``sim.tracker.Tracker``."""
 
     def __init__(self, config: TrackerConfig, *, batch: int, objects: int, generator: torch.Generator):
         self.config, self._generator = config, generator

@@ -28,9 +28,9 @@ from palmar.sim.engines.isaaclab_cfg import PalmarEnvCfg
 from palmar.sim.engines.isaaclab_plant import DTYPE, Plant
 from palmar.sim.engines.isaaclab_scene import scene_of
 from palmar.sim.interface import Seen, Start, Task, View
-from palmar.sim.latency import Tracker
 from palmar.sim.robots import load_robot
 from palmar.sim.tasks import find
+from palmar.sim.tracker import Tracker
 
 Array = np.ndarray
 

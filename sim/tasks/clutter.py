@@ -21,12 +21,12 @@ from palmar.sim import layout, objects, scene, words
 from palmar.sim.forms import FAMILIES, SPLITS
 from palmar.sim.interface import Start, View
 from palmar.sim.kinematics import matrix
-from palmar.sim.latency import TrackerConfig
 from palmar.sim.objects import Thing
 from palmar.sim.robots import arm_and_hand
 from palmar.sim.tasks.clutter_io import GOAL, HALF, MOST, ClutterIO
 from palmar.sim.tasks.lift import surface_distance
 from palmar.sim.tasks.plain import Plain
+from palmar.sim.tracker import TrackerConfig
 from palmar.sim.words import Described
 
 Array = np.ndarray

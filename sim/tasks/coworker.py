@@ -20,12 +20,12 @@ from palmar.safety.types import ConfigError, Measurement
 from palmar.sim import sightline
 from palmar.sim.interface import Seen, Start, View
 from palmar.sim.kinematics import Hand
-from palmar.sim.latency import TrackerConfig
 from palmar.sim.people import PeopleTracker, PeopleTrackerConfig, add_arm, by_joints
 from palmar.sim.tasks import coworker_motion as motion
 from palmar.sim.tasks.hazards_scene import firm_grip
 from palmar.sim.tasks.lift import BLOCKS, LiftConfig, LiftIO, LiftTask
 from palmar.sim.tasks.plain import Plain
+from palmar.sim.tracker import TrackerConfig
 
 Array = np.ndarray
 CAMERA = (0.9, -0.9, 1.6)

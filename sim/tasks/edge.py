@@ -19,7 +19,6 @@ from palmar.safety.robot import RobotModel
 from palmar.safety.types import ConfigError
 from palmar.sim import scene
 from palmar.sim.interface import Start, View
-from palmar.sim.latency import TrackerConfig
 from palmar.sim.scene import Block
 from palmar.sim.tasks.extrinsic import (
     ExtrinsicIO,
@@ -32,6 +31,7 @@ from palmar.sim.tasks.extrinsic import (
     turned,
 )
 from palmar.sim.tasks.plain import Plain
+from palmar.sim.tracker import TrackerConfig
 
 Array = np.ndarray
 SHELF = (0.21, 0.18)

@@ -19,12 +19,12 @@ from palmar.safety.types import ConfigError, Measurement
 from palmar.sim import scene
 from palmar.sim.interface import Seen, Start, View
 from palmar.sim.kinematics import Hand, Kinematics, arm_step
-from palmar.sim.latency import TrackerConfig
 from palmar.sim.robots import arm_and_hand
 from palmar.sim.tasks import hazards_scene as table
 from palmar.sim.tasks import hazards_sense
 from palmar.sim.tasks.lift import BLOCKS, LiftConfig, LiftIO, LiftTask
 from palmar.sim.tasks.plain import Plain
+from palmar.sim.tracker import TrackerConfig
 
 Array = np.ndarray
 

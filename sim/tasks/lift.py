@@ -18,9 +18,9 @@ from palmar.safety.robot import RobotModel
 from palmar.safety.types import ConfigError, PalmarError
 from palmar.sim.interface import Seen, Start, View
 from palmar.sim.kinematics import Hand, Kinematics, arm_step, matrix, rotation_z
-from palmar.sim.latency import TrackerConfig
 from palmar.sim.scene import GRASP, Block
 from palmar.sim.tasks.plain import Plain
+from palmar.sim.tracker import TrackerConfig
 
 Array = np.ndarray
 

@@ -20,12 +20,12 @@ from palmar.safety.types import ConfigError
 from palmar.sim import scene
 from palmar.sim.interface import Goal, Start, View
 from palmar.sim.kinematics import Placed, matrix
-from palmar.sim.latency import TrackerConfig
 from palmar.sim.robots import arm_and_hand
 from palmar.sim.scene import Block
 from palmar.sim.tasks import maze_layout as layout
 from palmar.sim.tasks.maze_io import PEG_LENGTH, PEG_RADIUS, Hanging, MazeIO, peg_end
 from palmar.sim.tasks.plain import Plain
+from palmar.sim.tracker import TrackerConfig
 
 Array = np.ndarray
 

@@ -15,8 +15,8 @@ from palmar.safety.robot import RobotModel
 from palmar.safety.types import ConfigError
 from palmar.sim.interface import Seen, Start, View
 from palmar.sim.kinematics import Hand, Kinematics, matrix, quaternion, rotation_vector
-from palmar.sim.latency import TrackerConfig
 from palmar.sim.tasks.plain import Plain
+from palmar.sim.tracker import TrackerConfig
 
 Array = np.ndarray
 JOINT_STEP = 0.08

@@ -17,9 +17,9 @@ from palmar.safety.robot import RobotModel
 from palmar.safety.types import ConfigError
 from palmar.sim.interface import Goal, Seen, Start, View
 from palmar.sim.kinematics import Hand, Kinematics, Placed, matrix, quaternion, rotation_vector
-from palmar.sim.latency import TrackerConfig
 from palmar.sim.scene import Block
 from palmar.sim.tasks.plain import Plain
+from palmar.sim.tracker import TrackerConfig
 from palmar.sim.trajectories import angle_between, axis_angle, product
 
 Array = np.ndarray

@@ -19,10 +19,10 @@ from palmar.safety.types import ConfigError
 from palmar.sim import trajectories
 from palmar.sim.interface import Goal, Start, View
 from palmar.sim.kinematics import Placed, arm_step
-from palmar.sim.latency import TrackerConfig
 from palmar.sim.scene import Block
 from palmar.sim.tasks.plain import Plain
 from palmar.sim.tasks.track_io import GOAL_RATE, TrackIO, goal_at, grasp_of
+from palmar.sim.tracker import TrackerConfig
 from palmar.sim.trajectories import Trajectory, angle_between, axis_angle
 
 Array = np.ndarray

@@ -18,10 +18,10 @@ from palmar.safety.types import ConfigError
 from palmar.sim import scene
 from palmar.sim.interface import Start, View
 from palmar.sim.kinematics import matrix
-from palmar.sim.latency import TrackerConfig
 from palmar.sim.scene import Block
 from palmar.sim.tasks.extrinsic import ExtrinsicIO, Stage, box_fields, check, draw, lowest, moved, turned
 from palmar.sim.tasks.plain import Plain
+from palmar.sim.tracker import TrackerConfig
 
 Array = np.ndarray
 WALL = (0.25, 0.02)

@@ -16,9 +16,9 @@ from palmar.sim.device.reach import Reach
 from palmar.sim.device.starts import Pool, with_constants
 from palmar.sim.device.tracker import Tracker as DeviceTracker
 from palmar.sim.interface import Seen, View
-from palmar.sim.latency import Tracker, TrackerConfig
 from palmar.sim.tasks.lift import BLOCKS, LiftConfig, LiftTask
 from palmar.sim.tasks.reach import ReachConfig, ReachTask
+from palmar.sim.tracker import Tracker, TrackerConfig
 
 B = 6
 TASKS = {"reach": (ReachTask, ReachConfig, Reach), "lift": (LiftTask, LiftConfig, Lift)}

@@ -6,9 +6,9 @@ import pytest
 from palmar.safety.types import ConfigError, PalmarError
 from palmar.sim.interface import Seen
 from palmar.sim.kinematics import matrix, quaternion, rotation_vector, rotation_z
-from palmar.sim.latency import Tracker, TrackerConfig
 from palmar.sim.policy_io import policy_io
 from palmar.sim.tasks.lift import BLOCKS, LiftConfig, LiftTask, UnknownInstruction, ground, surface_distance
+from palmar.sim.tracker import Tracker, TrackerConfig
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,11 @@ from palmar.sim.device.host_reads import no_host_read
 from palmar.sim.engines.mujoco_warp import SimulationOverflow, device_of
 from palmar.sim.engines.warp_config import WarpConfig
 from palmar.sim.env import make_env
-from palmar.sim.latency import TrackerConfig
 from palmar.sim.parity import load_tolerances
 from palmar.sim.tasks import find
 from palmar.sim.tasks.lift import LiftConfig, LiftTask
 from palmar.sim.tasks.reach import ReachConfig, ReachTask
+from palmar.sim.tracker import TrackerConfig
 
 B = 4
 CLEAN = TrackerConfig(rate=1000.0, noise=0.0, angle_noise=0.0, delay=0.0, dropout=0.0)

@@ -1,4 +1,4 @@
-"""Sensors as a robot has them: an object tracker with a rate, noise, delay and dropout."""
+"""An object tracker as a robot has one: a rate, noise, delay and dropout."""
 
 from __future__ import annotations
 
