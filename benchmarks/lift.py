@@ -20,7 +20,7 @@ from palmar.policies.bundle import BundlePolicy, load_bundle
 from palmar.policies.evaluate import Evaluation, evaluate
 from palmar.safety.constraints import ConstraintSet, load
 from palmar.safety.robot import RobotModel
-from palmar.sim import scene
+from palmar.sim import menagerie, scene
 from palmar.sim.env import make_env
 from palmar.sim.robots import load_robot
 from palmar.sim.tasks.lift import BLOCKS, LiftConfig, LiftTask
@@ -82,7 +82,7 @@ def _entries() -> list[Entry]:
 
 def _reference(folder: Path) -> mujoco.MjModel:
     """The scene of ``lift`` made of the reference arm and hand."""
-    spec = scene.reference_robot_spec(folder)
+    spec = menagerie.reference_robot_spec(folder)
     scene.add_blocks(spec, BLOCKS)
     scene.add_contact_sensors(spec)
     return spec.compile()

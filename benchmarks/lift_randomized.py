@@ -24,7 +24,7 @@ from palmar.policies.bundle import BundlePolicy, load_bundle
 from palmar.policies.evaluate import Evaluation, evaluate
 from palmar.safety.constraints import load
 from palmar.safety.robot import RobotModel
-from palmar.sim import scene
+from palmar.sim import menagerie, scene
 from palmar.sim.contacts import LEAP_MENAGERIE, Contact, impose
 from palmar.sim.env import make_env
 from palmar.sim.randomize import Parts
@@ -150,7 +150,7 @@ def _theirs(contact: Contact) -> Callable[[RobotModel], mujoco.MjModel]:
     def build(robot: RobotModel) -> mujoco.MjModel:
         folder = reference_folder()
         assert folder is not None
-        spec = scene.reference_robot_spec(folder)
+        spec = menagerie.reference_robot_spec(folder)
         scene.add_blocks(spec, BLOCKS)
         scene.add_contact_sensors(spec)
         return _with(spec.compile(), robot, contact)

@@ -10,7 +10,7 @@ import mujoco
 import numpy as np
 from mujoco.batch import Batch
 
-from palmar.sim import scene
+from palmar.sim import menagerie, scene
 from palmar.sim.env import make_env
 from palmar.sim.robots import load_robot
 from palmar.sim.tasks.lift import BLOCKS, LiftConfig, LiftTask
@@ -72,7 +72,7 @@ def _ours() -> mujoco.MjModel:
 
 
 def _reference(folder: Path) -> mujoco.MjModel:
-    spec = scene.reference_robot_spec(folder)
+    spec = menagerie.reference_robot_spec(folder)
     scene.add_blocks(spec, BLOCKS)
     return _without_sensors(spec)
 

@@ -1,9 +1,12 @@
-"""Robots by name: limits of ``configs/robot`` joined with the MJCF of ``assets``."""
+"""Robots by name: limits of a YAML file joined with an MJCF, of ``assets`` or of one's own."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -12,7 +15,9 @@ import yaml
 from palmar.safety.robot import Limits, RobotModel
 from palmar.safety.types import ConfigError
 from palmar.sim import scene
-from palmar.sim.mjcf import capsules_only
+from palmar.sim.mjcf import GROUP, capsules_only
+
+FOLDER = Path(str(files("palmar.configs"))) / "robot"
 
 NO_CURVE = {"curve_offset": 0.0, "curve_two_a": np.inf, "curve_q_up": 1e9, "curve_q_low": -1e9}
 """Limits of a joint whose speed limit does not depend on its position."""
@@ -20,97 +25,119 @@ TOUCHING = 0.001
 """Capsules closer than this at home overlap by design [m]."""
 
 
+NEEDED = {"name", "n_arm", "arm_limits", "hand_limits", "palm_body", "tip_geoms"}
+OPTIONAL = {"joints", "home", "may_touch"}
+PARTS = {"arm", "hand"}
+"""Keys of a robot of ``assets``; a robot of one's own has ``mjcf`` in their place."""
+
+
+@dataclass(frozen=True)
+class _Body:
+    """What a robot's MJCF says of it."""
+
+    model: mujoco.MjModel
+    xml: str
+    rest: Mapping[str, float]
+    """A position for each joint that has one at rest [rad]."""
+
+
 def robot_names() -> tuple[str, ...]:
     """Names that ``load_robot`` accepts."""
-    return tuple(sorted(p.name.removesuffix(".yaml") for p in (files("palmar.configs") / "robot").iterdir()))
+    return tuple(sorted(p.stem for p in FOLDER.glob("*.yaml")))
 
 
 def load_robot(name: str = "fr3_leap") -> RobotModel:
-    """The robot called ``name``; a name that ends in ``.yaml`` is a file of one's own, see ``load_robot_file``.
+    """The robot of ``configs/robot/<name>.yaml``; a name that ends in ``.yaml`` is a file of one's own.
+
+    Both kinds of file are explained in docs/add_a_robot.md.
 
     Raises:
-        ConfigError: If there is none, or its YAML and its MJCF disagree.
+        ConfigError: If there is none, a key is missing or unknown, or its YAML and its MJCF disagree.
     """
-    if name.endswith(".yaml"):
-        return load_robot_file(Path(name))
-    raw = _configuration(name)
-    xml = scene.robot_xml(raw["arm"], raw["hand"])
-    model = mujoco.MjModel.from_xml_string(xml)
-    joints = tuple(raw["joints"])
-    if set(joints) != {model.joint(i).name for i in range(model.njnt)}:
-        raise ConfigError(f"robot {name}: joints of its YAML and MJCF differ")
-    home = np.array(raw["home"] if "home" in raw else [scene.HOME[j] for j in joints], dtype=np.float64)
-    geoms = _collision_geoms(model)
-    return RobotModel(
-        name=name,
-        joints=joints,
-        n_arm=int(raw["n_arm"]),
-        limits=limits_of(model, joints, raw),
-        xml=xml,
-        palm_body=raw["palm_body"],
-        tip_geoms=tuple(raw["tip_geoms"]),
-        pairs=_leap_pairs(model, raw["arm"]) if raw["hand"] == "leap" else self_pairs(model, geoms, joints, home, raw),
-        table_geoms=table_geoms(model, geoms),
-        home=home,
-    )
-
-
-KEYS = {"name", "mjcf", "joints", "n_arm", "arm_limits", "hand_limits", "palm_body", "tip_geoms", "home", "may_touch"}
-"""Keys of a robot's own file."""
-
-
-def load_robot_file(path: Path) -> RobotModel:
-    """A robot of one's own: a YAML file beside any MJCF of an arm with its hand (docs/add_a_robot.md).
-
-    Raises:
-        ConfigError: If a key is missing or unknown, or YAML and MJCF disagree.
-    """
-    raw = yaml.safe_load(path.read_text())
-    if not isinstance(raw, dict) or set(raw) - KEYS or KEYS - {"joints", "home", "may_touch"} - set(raw):
-        raise ConfigError(f"{path}: accepted keys {sorted(KEYS)}, got {sorted(raw) if isinstance(raw, dict) else raw}")
-    spec, keyframe = capsules_only(path.parent / raw["mjcf"], within=path.parent)
-    model = spec.compile()
-    there = [model.joint(k).name for k in range(model.njnt)]
+    raw, path = _read(name)
+    body = _own(path, raw["mjcf"]) if "mjcf" in raw else _of_parts(raw)
+    model, there = body.model, [body.model.joint(k).name for k in range(body.model.njnt)]
     joints = tuple(raw.get("joints", there))
-    home = raw.get("home")
-    if home is None and keyframe is not None:
-        home = [keyframe[model.joint(j).qposadr[0]] for j in joints if j in there]
-    if set(joints) != set(there) or home is None or len(home) != len(joints):
+    home = raw.get("home", [body.rest.get(j) for j in joints])
+    if set(joints) != set(there) or len(home) != len(joints) or None in home:
         raise ConfigError(f"{path}: need the joints {there} and a home of each, in the YAML or as keyframe `home`")
     missing = [j for j in joints if j not in {model.actuator(k).name for k in range(model.nu)}]
     if missing:
-        raise ConfigError(f"{path}: joints {missing} have no actuator")
-    geoms = _collision_geoms(model)
-    home = np.array(home, dtype=np.float64)
+        raise ConfigError(f"{path}: joints {missing} have no actuator of their name")
+    geoms, home = _collision_geoms(model), np.array(home, dtype=np.float64)
+    leap = raw.get("hand") == "leap"
     return RobotModel(
         name=raw["name"],
         joints=joints,
         n_arm=int(raw["n_arm"]),
         limits=limits_of(model, joints, raw),
-        xml=spec.to_xml(),
+        xml=body.xml,
         palm_body=raw["palm_body"],
         tip_geoms=tuple(raw["tip_geoms"]),
-        pairs=self_pairs(model, geoms, joints, home, raw),
+        pairs=_leap_pairs(model, raw["arm"]) if leap else self_pairs(model, geoms, joints, home, raw),
         table_geoms=table_geoms(model, geoms),
         home=home,
     )
 
 
 def arm_and_hand(name: str) -> tuple[str, str]:
-    """What ``scene.compose(arm=, hand=)`` needs to build the scene of a robot.
+    """Arm and hand of ``assets`` that a robot of ``configs/robot`` is made of.
 
     Raises:
-        ConfigError: If there is no such robot.
+        ConfigError: If there is no such robot, or its file names no arm and hand.
     """
-    raw = _configuration(name)
+    raw, path = _read(name)
+    if "mjcf" in raw:
+        raise ConfigError(f"{path}: scenes are made of an arm and a hand of assets/, this robot is one MJCF")
     return raw["arm"], raw["hand"]
 
 
-def _configuration(name: str) -> dict:
-    """The YAML of a robot."""
-    if name not in robot_names():
-        raise ConfigError(f"no robot {name!r}; there are {list(robot_names())}")
-    return yaml.safe_load((files("palmar.configs") / "robot" / f"{name}.yaml").read_text())
+def scene_of(robot: RobotModel, furnish: scene.Furnish | None = None) -> mujoco.MjModel:
+    """The compiled scene of a robot, with what a task's ``furnish`` adds.
+
+    Raises:
+        ConfigError: See ``arm_and_hand``.
+    """
+    arm, hand = arm_and_hand(robot.name)
+    return scene.compose(arm=arm, hand=hand, furnish=furnish)[0]
+
+
+def _read(name: str) -> tuple[dict[str, Any], Path]:
+    """A robot's YAML, its keys checked, and where it lies."""
+    path = Path(name) if name.endswith(".yaml") else FOLDER / f"{name}.yaml"
+    if path.parent == FOLDER and not path.is_file():
+        raise ConfigError(f"no robot {name!r}; configs/robot has {list(robot_names())}")
+    raw = yaml.safe_load(path.read_text())
+    got = set(raw) if isinstance(raw, dict) else set()
+    if got - OPTIONAL not in (NEEDED | PARTS, NEEDED | {"mjcf"}):
+        accepted = f"{sorted(NEEDED)}, `arm` and `hand` or `mjcf`, and perhaps {sorted(OPTIONAL)}"
+        raise ConfigError(f"{path}: accepted keys {accepted}, got {sorted(got) or raw}")
+    return raw, path
+
+
+def _own(path: Path, mjcf: str) -> _Body:
+    """Any MJCF of an arm with its hand, beside the YAML."""
+    spec, keyframe = capsules_only(path.parent / mjcf, within=path.parent)
+    model = spec.compile()
+    at = (
+        {} if keyframe is None else {j.name: float(keyframe[j.qposadr[0]]) for j in map(model.joint, range(model.njnt))}
+    )
+    return _Body(model, spec.to_xml(), at)
+
+
+def _of_parts(raw: dict[str, Any]) -> _Body:
+    """An arm and a hand of ``assets`` on the table."""
+    if wrong := sorted(set(raw["tip_geoms"]) - set(scene.TIPS)):
+        raise ConfigError(f"fingertips on an arm of assets/ are called {list(scene.TIPS)}, got {wrong}")
+    xml = scene.robot_xml(raw["arm"], raw["hand"])
+    model = mujoco.MjModel.from_xml_string(xml)
+    fit, table = _collision_geoms(model), model.geom(scene.TABLE).id
+    hit = np.flatnonzero(model.geom_contype | model.geom_conaffinity)
+    wrong = [model.geom(g).name or f"of {model.body(model.geom_bodyid[g]).name}, nameless" for g in hit
+             if g != table and not (g in fit and model.geom(g).name)]  # fmt: skip
+    if wrong:
+        raise ConfigError(f"geoms that collide must be capsules or spheres of group {GROUP} with names, got {wrong}")
+    return _Body(model, xml, scene.HOME)
 
 
 def limits_of(model: mujoco.MjModel, joints: tuple[str, ...], raw: dict) -> Limits:
@@ -148,9 +175,9 @@ def _each(group: dict, key: str, n: int) -> list[float]:
 
 
 def _collision_geoms(model: mujoco.MjModel) -> list[int]:
-    """Collision capsules and spheres of the robot (group 3)."""
+    """Collision capsules and spheres of the robot."""
     shapes = (int(mujoco.mjtGeom.mjGEOM_CAPSULE), int(mujoco.mjtGeom.mjGEOM_SPHERE))
-    return [g for g in range(model.ngeom) if model.geom_group[g] == 3 and model.geom_type[g] in shapes]
+    return [g for g in range(model.ngeom) if model.geom_group[g] == GROUP and model.geom_type[g] in shapes]
 
 
 def table_geoms(model: mujoco.MjModel, geoms: list[int]) -> tuple[str, ...]:

@@ -4,34 +4,24 @@ World frame: x forward from the arm's base, z up, origin at the arm's base on th
 Everything is addressed by name; names carry no prefix (`fr3_joint1`, `if_mcp`, `palm`, `if_tip`).
 """
 
-import hashlib
-import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import mujoco
 import numpy as np
 
-ASSETS = Path(__file__).resolve().parents[1] / "assets"
-ARMS = {"fr3": ASSETS / "fr3" / "fr3.xml", "panda": ASSETS / "panda" / "panda.xml"}
-HANDS = {"leap": ASSETS / "leap" / "leap_right.xml", "allegro": ASSETS / "allegro" / "allegro_right.xml"}
+from palmar.safety.types import CONTACT_PAIRS, ConfigError
+from palmar.sim.arm_hand import FLANGE, arm_hand_xml, arms
 
 ARM_JOINTS = tuple(f"fr3_joint{k}" for k in range(1, 8))
 HAND_JOINTS = tuple(f"{f}_{j}" for f in ("if", "mf", "rf") for j in ("mcp", "rot", "pip", "dip")) + tuple(
     f"th_{j}" for j in ("cmc", "axl", "mcp", "ipl")
 )
 JOINTS = ARM_JOINTS + HAND_JOINTS
-TIPS = ("if_tip", "mf_tip", "rf_tip", "th_tip")
+TIPS = CONTACT_PAIRS[1:]
+"""Names of the fingertips' geoms; a hand with fewer fingers leaves some out."""
 TABLE = "table"
-FORCE_ROBOT_TABLE = "force_robot_table"
-
-FLANGE = 0.107  # flange along link 7's z [m]
-# Palm in the flange frame [m]: the fingers along the flange's z, and curling towards its x.
-PALMS = {
-    "leap": ((-0.011, 0.033, 0.137), (0.7071067811865476, 0.0, -0.7071067811865476, 0.0)),
-    "allegro": ((0.0093, 0.0, 0.140), (1.0, 0.0, 0.0, 0.0)),
-}
+FORCE_ROBOT_TABLE = f"force_{CONTACT_PAIRS[0]}"
 
 FRICTION = (1.0, 0.005, 0.0001)  # sliding [-], torsional [m], rolling [m]
 SOLREF = (0.01, 1.0)  # contact time constant [s], damping ratio
@@ -102,9 +92,9 @@ class Block:
 
     def __post_init__(self) -> None:
         if self.shape not in _SHAPES:
-            raise ValueError(f"shape must be one of {sorted(_SHAPES)}, got {self.shape!r}")
+            raise ConfigError(f"shape must be one of {sorted(_SHAPES)}, got {self.shape!r}")
         if min(self.half_size) <= 0 or self.mass <= 0:
-            raise ValueError(f"half_size and mass must be positive, got {self.half_size}, {self.mass}")
+            raise ConfigError(f"half_size and mass must be positive, got {self.half_size}, {self.mass}")
 
     @property
     def geom_size(self) -> tuple[float, float, float]:
@@ -116,37 +106,12 @@ class Block:
 
 
 def robot_spec(arm: str = "fr3", hand: str = "leap") -> mujoco.MjSpec:
-    """Arm with hand on the table, our primitive models, without blocks or sensors."""
-    if arm not in ARMS or hand not in HANDS:
-        raise ValueError(f"arm must be in {sorted(ARMS)} and hand in {sorted(HANDS)}, got {arm!r}, {hand!r}")
-    spec = mujoco.MjSpec.from_string(_merged_xml(ARMS[arm], HANDS[hand], arm=arm, hand=hand))
-    _furnish(spec, arm)
-    return spec
-
-
-def reference_robot_spec(assets_dir: Path) -> mujoco.MjSpec:
-    """The same scene from Menagerie's models: their meshes, boxes, inertias and friction; our actuators.
-
-    Kept: geometry, masses, joint damping and friction (tips 0.5, other hand geoms 0.2; MuJoCo takes the
-    larger of a pair, so a block's 1.0 decides).  Replaced by ours, so that a policy trained on `robot_spec`
-    runs unchanged: option, actuator names, gains and force ranges, hand armature and gravity compensation,
-    collision bits, sites, sensors' names.  solref and solimp are ours too: LEAP's 1e-4 s makes force spikes
-    of 160-200 N at a 5 ms step.  Joint ranges stay theirs; control ranges are ours (equal or tighter).
-
-    Args:
-        assets_dir: Folder with `franka_fr3_lite/fr3.xml` and `leap_hand_lite/right_hand.xml`.
+    """Arm with hand on the table, our primitive models, without blocks or sensors.
 
     Raises:
-        FileNotFoundError: If a model is missing.
+        ConfigError: See ``arm_hand_xml``.
     """
-    paths = [Path(assets_dir) / p for p in ("franka_fr3_lite/fr3.xml", "leap_hand_lite/right_hand.xml")]
-    for path in paths:
-        if not path.is_file():
-            raise FileNotFoundError(f"no reference model at {path}")
-    spec = mujoco.MjSpec.from_string(_merged_xml(*paths, arm="fr3", hand="leap"))
-    _adopt_reference(spec)
-    _furnish(spec, "fr3")
-    return spec
+    return furnished(mujoco.MjSpec.from_string(arm_hand_xml(arm, hand)), arm)
 
 
 def add_blocks(spec: mujoco.MjSpec, blocks: Sequence[Block]) -> None:
@@ -169,12 +134,14 @@ def add_contact_sensors(spec: mujoco.MjSpec) -> None:
     Layout: `data.sensor(name).data` is the world-frame vector (x, y, z) of the summed contact force that
     the robot or tip exerts on what it touches: a tip pressed on the table reads -z, tips holding a block
     in the air sum to +z times its weight (measured, see the tests).  Forces are summed as vectors:
-    a tip squeezed from two sides reads the difference.  Zero without contact.
+    a tip squeezed from two sides reads the difference.  Zero without contact, and for a tip that is not there.
     """
-    root = next(f"{arm}_link0" for arm in ARMS if spec.body(f"{arm}_link0") is not None)
-    _contact_sensor(spec, FORCE_ROBOT_TABLE, mujoco.mjtObj.mjOBJ_XBODY, root, against=TABLE)
+    _contact_sensor(spec, FORCE_ROBOT_TABLE, mujoco.mjtObj.mjOBJ_XBODY, _root(spec), against=TABLE)
     for tip in TIPS:
-        _contact_sensor(spec, f"force_{tip}", mujoco.mjtObj.mjOBJ_GEOM, tip)
+        if spec.geom(tip) is not None:
+            _contact_sensor(spec, f"force_{tip}", mujoco.mjtObj.mjOBJ_GEOM, tip)
+        else:
+            spec.add_sensor(name=f"force_{tip}", type=mujoco.mjtSensor.mjSENS_USER).dim = 3  # that nobody writes
 
 
 Furnish = Callable[[mujoco.MjSpec], None]
@@ -211,54 +178,11 @@ def robot_xml(arm: str = "fr3", hand: str = "leap") -> str:
     return spec.to_xml()
 
 
-def model_hash(xml: str) -> str:
-    """SHA-256 of a model's XML, hex."""
-    return hashlib.sha256(xml.encode()).hexdigest()
+def furnished(spec: mujoco.MjSpec, arm: str) -> mujoco.MjSpec:
+    """``spec``, changed: with option, table, mount, light and cameras and our collision bits.
 
-
-def _merged_xml(arm_path: Path, hand_path: Path, *, arm: str, hand: str) -> str:
-    """One MJCF of arm and hand, the palm under link 7; hand classes, materials, meshes get `hand_`.
-
-    Not `MjSpec.attach`: without a name prefix it warns (and logs to a file) and refuses repeated materials.
-    Contact excludes and keyframes are dropped: `_furnish` sets collision bits and `HOME` is by name.
+    ``arm`` begins the names of its links.
     """
-    arm_root, hand_root = ET.parse(arm_path).getroot(), ET.parse(hand_path).getroot()
-    for root, path in ((arm_root, arm_path), (hand_root, hand_path)):
-        for mesh in root.findall("asset/mesh"):
-            mesh.set("file", str(path.resolve().parent / "assets" / mesh.attrib["file"]))
-    for element in hand_root.iter():
-        names = ("class", "childclass", "material", "mesh")
-        names += ("name",) if element.tag in ("mesh", "material") else ()
-        for name in set(names) & element.attrib.keys():
-            element.set(name, "hand_" + element.attrib[name])
-    palm = _found(hand_root, "worldbody/body[@name='palm']")
-    defaults = _found(hand_root, "default")
-    defaults.set("class", "hand")
-    palm.set("childclass", palm.get("childclass", "hand"))
-    (x, y, z), quat = PALMS[hand]
-    palm.set("pos", " ".join(map(str, (x, y, z + FLANGE))))
-    palm.set("quat", " ".join(map(str, quat)))
-    _found(arm_root, f".//body[@name='{arm}_link7']").append(palm)
-    _found(arm_root, "default").append(defaults)
-    for section in ("asset", "actuator"):
-        _found(arm_root, section).extend(_found(hand_root, section))
-    for section in ("contact", "keyframe"):
-        for element in arm_root.findall(section):
-            arm_root.remove(element)
-    _found(arm_root, "compiler").attrib.pop("meshdir", None)
-    return ET.tostring(arm_root, encoding="unicode")
-
-
-def _found(root: ET.Element, path: str) -> ET.Element:
-    """The element at path, which must exist."""
-    element = root.find(path)
-    if element is None:
-        raise ValueError(f"model has no {path}")
-    return element
-
-
-def _furnish(spec: mujoco.MjSpec, arm: str) -> None:
-    """Add option, table, mount, light and cameras, and set the collision bits."""
     spec.modelname = "palmar"
     option = spec.option
     option.timestep, option.integrator = 0.005, mujoco.mjtIntegrator.mjINT_IMPLICITFAST
@@ -277,6 +201,7 @@ def _furnish(spec: mujoco.MjSpec, arm: str) -> None:
     for body in (f"{arm}_link0", f"{arm}_link1"):
         spec.add_exclude(bodyname1="world", bodyname2=body)
     _looks(spec)
+    return spec
 
 
 def _looks(spec: mujoco.MjSpec) -> None:
@@ -313,44 +238,22 @@ def _camera(spec: mujoco.MjSpec, name: str, *, eye: tuple[float, ...], target: t
 
 def add_touch_sensors(spec: mujoco.MjSpec, objects: Sequence[str]) -> None:
     """Add ``touch_<object>``: net contact force that the robot exerts on each free body [N], world axes."""
-    root = next(f"{arm}_link0" for arm in ARMS if spec.body(f"{arm}_link0") is not None)
     for name in objects:
-        sensor = spec.add_sensor(
-            name=f"touch_{name}", type=mujoco.mjtSensor.mjSENS_CONTACT, objtype=mujoco.mjtObj.mjOBJ_XBODY, objname=root
-        )
+        sensor = _contact_sensor(spec, f"touch_{name}", mujoco.mjtObj.mjOBJ_XBODY, _root(spec))
         sensor.reftype, sensor.refname = mujoco.mjtObj.mjOBJ_BODY, name
-        sensor.intprm[:3] = [1 << int(mujoco.mjtConDataField.mjCONDATA_FORCE), 3, 1]
+
+
+def _root(spec: mujoco.MjSpec) -> str:
+    """The arm's first body."""
+    return next(f"{arm}_link0" for arm in arms() if spec.body(f"{arm}_link0") is not None)
 
 
 def _contact_sensor(
     spec: mujoco.MjSpec, name: str, kind: mujoco.mjtObj, first: str, *, against: str | None = None
-) -> None:
+) -> mujoco.MjsSensor:
     """One contact sensor: intprm is (data bits, reduction, number); reduction 3 is `netforce`."""
     sensor = spec.add_sensor(name=name, type=mujoco.mjtSensor.mjSENS_CONTACT, objtype=kind, objname=first)
     if against is not None:
         sensor.reftype, sensor.refname = mujoco.mjtObj.mjOBJ_GEOM, against
     sensor.intprm[:3] = [1 << int(mujoco.mjtConDataField.mjCONDATA_FORCE), 3, 1]
-
-
-def _adopt_reference(spec: mujoco.MjSpec) -> None:
-    """Give Menagerie's models our actuators, sites and contact softness."""
-    ours = robot_spec().compile()
-    spec.delete(spec.site("attachment_site"))
-    for actuator in spec.actuators:
-        _copy_actuator(actuator, ours.actuator(actuator.target))
-    for geom in spec.geoms:
-        geom.solref, geom.solimp = SOLREF, SOLIMP
-    for body in spec.bodies[1:]:
-        body.gravcomp = 1.0
-    for name in HAND_JOINTS:
-        spec.joint(name).armature = float(ours.dof_armature[ours.joint(name).dofadr[0]])
-    for k in range(ours.nsite):
-        body = spec.body(ours.body(ours.site_bodyid[k]).name)
-        body.add_site(name=ours.site(k).name, pos=ours.site_pos[k], size=[0.003] * 3, group=4)
-
-
-def _copy_actuator(actuator: mujoco.MjsActuator, ours) -> None:
-    """Name, gains and ranges of one of our compiled position actuators."""
-    actuator.name, actuator.inheritrange = actuator.target, 0.0
-    actuator.gainprm, actuator.biasprm = ours.gainprm, ours.biasprm
-    actuator.ctrlrange, actuator.forcerange = ours.ctrlrange, ours.forcerange
+    return sensor

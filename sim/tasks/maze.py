@@ -18,6 +18,7 @@ import numpy as np
 from palmar.safety.robot import RobotModel
 from palmar.safety.types import ConfigError
 from palmar.sim import scene
+from palmar.sim.arm_hand import arms
 from palmar.sim.interface import Goal, Start, View
 from palmar.sim.kinematics import Placed, matrix
 from palmar.sim.robots import arm_and_hand
@@ -107,7 +108,7 @@ class MazeTask(Plain):
         """Add peg with its force sensor, walls and obstacles, and let the drives compensate friction."""
         super().furnish(spec)
         for joint in spec.joints:
-            if joint.name.startswith(tuple(scene.ARMS)):
+            if joint.name.startswith(tuple(arms())):
                 joint.frictionloss *= self.config.friction_left
         self._add_peg(spec)
         # Walls have other sizes in every world: the tree over the geoms of one body would be out of date.

@@ -12,7 +12,7 @@ from scipy.spatial import ConvexHull
 
 from palmar.safety.hulls import Detail, hull_distance, load_detail, work_of
 from palmar.safety.types import ConfigError
-from palmar.sim import scene
+from palmar.sim import menagerie
 from palmar.sim.robots import load_robot, robot_names
 
 REFERENCE = Path(__file__).resolve().parents[2].parent / "shared" / "assets"
@@ -103,7 +103,7 @@ def test_every_robot_has_a_detail_file_that_names_its_geoms_and_bodies(name):
 
 @needs_reference
 def test_the_hulls_of_the_leap_enclose_its_detailed_links():
-    model = scene.reference_robot_spec(REFERENCE).compile()
+    model = menagerie.reference_robot_spec(REFERENCE).compile()
     for body, corners in detail_of("fr3_leap").hulls.items():
         planes = ConvexHull(corners).equations
         points = corners_of(model, model.body(body).id)
@@ -113,7 +113,10 @@ def test_the_hulls_of_the_leap_enclose_its_detailed_links():
 @needs_reference
 @pytest.mark.parametrize("name", ["fr3_leap"])
 def test_capsules_with_their_skins_enclose_the_detailed_links(name):
-    own, other = mujoco.MjModel.from_xml_string(load_robot(name).xml), scene.reference_robot_spec(REFERENCE).compile()
+    own, other = (
+        mujoco.MjModel.from_xml_string(load_robot(name).xml),
+        menagerie.reference_robot_spec(REFERENCE).compile(),
+    )
     detail, rng = detail_of(name), np.random.default_rng(1)  # another seed than the file was made with
     for body in {own.body(own.geom(g).bodyid[0]).name for g in detail.skin}:
         for points in pieces_of(other, other.body(body).id):

@@ -20,7 +20,7 @@ from palmar.safety.declared import Declared
 from palmar.safety.filter import Filter, FilterConfig
 from palmar.safety.geometry import Kinematics
 from palmar.safety.hulls import hull_distance, load_detail, work_of
-from palmar.sim import scene
+from palmar.sim import menagerie, scene
 from palmar.sim.imperfect import Imperfect, drive
 from palmar.sim.robots import load_robot
 from palmar.sim.tasks.lift import FINGER_OF
@@ -40,7 +40,7 @@ class Meshes:
     """Distances of the reference's collision geometry, for the body pairs that the robot model guards."""
 
     def __init__(self, robot):
-        self.robot, self.model = robot, scene.reference_robot_spec(REFERENCE).compile()
+        self.robot, self.model = robot, menagerie.reference_robot_spec(REFERENCE).compile()
         self.data = mujoco.MjData(self.model)
         m, own = self.model, mujoco.MjModel.from_xml_string(robot.xml)
         self.address = [m.joint(j).qposadr[0] for j in robot.joints]

@@ -14,7 +14,7 @@ from palmar.benchmarks.filter import Reading, make_filter
 from palmar.safety.constraints import parse
 from palmar.safety.types import ConfigError
 from palmar.sim.mjcf import capsules_only, enclosing_capsule
-from palmar.sim.robots import load_robot, load_robot_file
+from palmar.sim.robots import load_robot
 
 PAGE = (Path(__file__).parents[2] / "docs" / "add_a_robot.md").read_text()
 XML, YAML, CODE = (re.findall(rf"```{language}\n(.*?)```", PAGE, re.S)[0] for language in ("xml", "yaml", "python"))
@@ -56,7 +56,7 @@ def test_the_page_is_true(place, monkeypatch, capsys):
 
 
 def test_joints_come_in_the_order_of_the_yaml_with_limits_of_both_files(place):
-    robot = load_robot_file(place())
+    robot = load_robot(str(place()))
     assert robot.joints == ("turn", "shoulder", "elbow", "wrist", "left", "right")
     np.testing.assert_array_equal(robot.limits.tau_max, [50, 50, 30, 10, 1, 1])
     np.testing.assert_array_equal(robot.limits.v_max, [2, 2, 2, 3, 5, 5])
@@ -66,14 +66,14 @@ def test_joints_come_in_the_order_of_the_yaml_with_limits_of_both_files(place):
 
 
 def test_pairs_are_of_links_that_share_no_joint_and_are_apart_at_home(place):
-    robot = load_robot_file(place())
+    robot = load_robot(str(place()))
     model = mujoco.MjModel.from_xml_string(robot.xml)
     of = {g: model.body(model.geom(g).bodyid[0]).name for pair in robot.pairs for g in pair}
     pairs = {frozenset((of[a], of[b])) for a, b in robot.pairs}
     assert frozenset(("left", "right")) in pairs
     assert frozenset(("base", "palm")) in pairs
     assert not {frozenset(("upper", "lower")), frozenset(("palm", "left")), frozenset(("turret", "upper"))} & pairs
-    named = load_robot_file(place(may_touch=[["left", "right"]]))
+    named = load_robot(str(place(may_touch=[["left", "right"]])))
     model = mujoco.MjModel.from_xml_string(named.xml)
     assert not any(
         {model.body(model.geom(g).bodyid[0]).name for g in pair} == {"left", "right"} for pair in named.pairs
@@ -81,7 +81,7 @@ def test_pairs_are_of_links_that_share_no_joint_and_are_apart_at_home(place):
 
 
 def test_links_that_only_turn_about_the_vertical_need_no_height(place):
-    robot = load_robot_file(place())
+    robot = load_robot(str(place()))
     model = mujoco.MjModel.from_xml_string(robot.xml)
     assert {model.body(model.geom(g).bodyid[0]).name for g in robot.table_geoms} == {
         "upper", "lower", "palm", "left", "right"
@@ -91,7 +91,7 @@ def test_links_that_only_turn_about_the_vertical_need_no_height(place):
 def test_boxes_and_cylinders_become_capsules_that_enclose_them_and_weights_stay(place):
     path = place()
     original = mujoco.MjModel.from_xml_path(str(path.parent / "small.xml"))
-    model = mujoco.MjModel.from_xml_string(load_robot_file(path).xml)
+    model = mujoco.MjModel.from_xml_string(load_robot(str(path)).xml)
     assert set(model.geom_type) <= {int(mujoco.mjtGeom.mjGEOM_CAPSULE), int(mujoco.mjtGeom.mjGEOM_SPHERE)}
     for b in range(1, original.nbody):
         other = model.body(original.body(b).name)
@@ -142,7 +142,7 @@ def test_an_enclosing_capsule_contains_every_point(seed):
 )
 def test_a_file_that_cannot_be_is_refused(place, changes, match):
     with pytest.raises(ConfigError, match=match):
-        load_robot_file(place(**changes))
+        load_robot(str(place(**changes)))
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_a_file_that_cannot_be_is_refused(place, changes, match):
 def test_an_mjcf_that_lacks_something_is_refused(place, old, new, match):
     assert old in XML
     with pytest.raises(ConfigError, match=match):
-        load_robot_file(place(XML.replace(old, new)))
+        load_robot(str(place(XML.replace(old, new))))
 
 
 @pytest.mark.parametrize(
@@ -172,11 +172,11 @@ def test_an_mjcf_that_lacks_something_is_refused(place, old, new, match):
 def test_files_outside_the_robots_folder_are_refused_before_they_are_opened(place, asset):
     xml = XML.replace("<worldbody>", asset + "<worldbody>", 1)
     with pytest.raises(ConfigError, match="outside"):
-        load_robot_file(place(xml))
+        load_robot(str(place(xml)))
 
 
 def test_an_included_file_may_not_lead_outside_either(place):
     path = place(XML.replace("<worldbody>", '<include file="part.xml"/><worldbody>', 1))
     (path.parent / "part.xml").write_text('<mujoco><asset><mesh name="m" file="../secret.stl"/></asset></mujoco>')
     with pytest.raises(ConfigError, match="outside"):
-        load_robot_file(path)
+        load_robot(str(path))

@@ -12,8 +12,10 @@ from palmar.assets.fit_capsules import body_points, outside
 from palmar.benchmarks.filter import Count, Reading, episode, make_filter
 from palmar.safety.constraints import load
 from palmar.safety.types import CONTACT_PAIRS, ConfigError
+from palmar.sim.arm_hand import ASSETS
+from palmar.sim.menagerie import reference_robot_spec
 from palmar.sim.robots import arm_and_hand, load_robot, robot_names
-from palmar.sim.scene import ARM_JOINTS, ASSETS, HAND_JOINTS, TIPS, compose, reference_robot_spec, robot_spec
+from palmar.sim.scene import ARM_JOINTS, HAND_JOINTS, TIPS, compose, robot_spec
 
 CONSTRAINTS = Path(str(files("palmar.configs"))) / "constraints" / "arm_hand.yaml"
 REPO = Path(__file__).resolve().parents[2]
