@@ -55,15 +55,15 @@ def merged(arm_path: Path, hand_path: Path, *, arm: str, hand: str) -> str:
     Not `MjSpec.attach`: without a name prefix it warns (and logs to a file) and refuses repeated materials.
 
     Raises:
-        ConfigError: If a part is missing, the hand's angles are not radian, or it has what would be lost.
+        ConfigError: If a file is no XML or lacks a part, or the hand would not be the same on the arm.
     """
-    arm_root, hand_root = ET.parse(arm_path).getroot(), ET.parse(hand_path).getroot()
+    arm_root, hand_root = _parsed(arm_path), _parsed(hand_path)
     _check(hand_root, hand_path)
     for root, path in ((arm_root, arm_path), (hand_root, hand_path)):
         for mesh in root.findall("asset/mesh"):
             mesh.set("file", str(path.resolve().parent / "assets" / mesh.attrib["file"]))
     _prefix(hand_root)
-    palm = _found(hand_root, "worldbody/body[@name='palm']")
+    palm = _found(hand_root, "worldbody/body")
     _mount(palm, hand)
     _found(arm_root, f".//body[@name='{arm}_link7']").append(palm)
     arm_defaults = _found(arm_root, "default")
@@ -82,11 +82,21 @@ def merged(arm_path: Path, hand_path: Path, *, arm: str, hand: str) -> str:
     return ET.tostring(arm_root, encoding="unicode")
 
 
+def _parsed(path: Path) -> ET.Element:
+    try:
+        return ET.parse(path).getroot()
+    except ET.ParseError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
 def _check(hand: ET.Element, path: Path) -> None:
     """Refuse a hand that would not be the same hand on the arm."""
     lost = {element.tag for element in hand} - HAND_SECTIONS
     if lost:
         raise ConfigError(f"{path.name}: accepted sections are {sorted(HAND_SECTIONS)}, got {sorted(lost)} besides")
+    bodies = [body.get("name") for body in hand.findall("worldbody/body")]
+    if bodies != ["palm"]:
+        raise ConfigError(f"{path.name}: needs one body `palm` with all of the hand in it, got {bodies}")
     angle = [c.get("angle", "degree") for c in hand.findall("compiler")] or ["degree"]
     if angle != ["radian"]:
         raise ConfigError(f'{path.name}: needs <compiler angle="radian"/> as the arms have, got {angle}')

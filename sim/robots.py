@@ -129,7 +129,10 @@ def _of_parts(raw: dict[str, Any]) -> _Body:
     """An arm and a hand of ``assets`` on the table."""
     if wrong := sorted(set(raw["tip_geoms"]) - set(scene.TIPS)):
         raise ConfigError(f"fingertips on an arm of assets/ are called {list(scene.TIPS)}, got {wrong}")
-    xml = scene.robot_xml(raw["arm"], raw["hand"])
+    try:
+        xml = scene.robot_xml(raw["arm"], raw["hand"])
+    except ValueError as error:
+        raise ConfigError(f"{raw['arm']} with {raw['hand']}: {error}") from error
     model = mujoco.MjModel.from_xml_string(xml)
     fit, table = _collision_geoms(model), model.geom(scene.TABLE).id
     hit = np.flatnonzero(model.geom_contype | model.geom_conaffinity)

@@ -13,11 +13,16 @@ import yaml
 from palmar.benchmarks.filter import Reading, make_filter
 from palmar.safety.constraints import parse
 from palmar.safety.types import ConfigError
+from palmar.sim import arm_hand, robots
+from palmar.sim.env import make_env
 from palmar.sim.mjcf import capsules_only, enclosing_capsule
 from palmar.sim.robots import load_robot
+from palmar.sim.scene import TIPS
+from palmar.sim.tasks import find
 
 PAGE = (Path(__file__).parents[2] / "docs" / "add_a_robot.md").read_text()
-XML, YAML, CODE = (re.findall(rf"```{language}\n(.*?)```", PAGE, re.S)[0] for language in ("xml", "yaml", "python"))
+BLOCKS = {language: re.findall(rf"```{language}\n(.*?)```", PAGE, re.S) for language in ("xml", "yaml", "python")}
+(HAND, XML), (PAIR, YAML), (CODE,) = (BLOCKS[language] for language in ("xml", "yaml", "python"))
 CELL = (files("palmar.configs") / "constraints" / "arm_hand.yaml").read_text()
 
 
@@ -33,6 +38,90 @@ def place(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def pair(tmp_path, monkeypatch):
+    """Put the page's hand and its robot, changed as given, beside what is shipped; the robot's name."""
+    (tmp_path / "pinch").mkdir()
+    (tmp_path / "fr3").symlink_to(arm_hand.ASSETS / "fr3")
+    monkeypatch.setattr(arm_hand, "ASSETS", tmp_path)
+    monkeypatch.setattr(robots, "FOLDER", tmp_path)
+
+    def write(xml=HAND, **changes):
+        (tmp_path / "pinch" / "pinch_right.xml").write_text(xml)
+        raw = yaml.safe_load(PAIR) | changes
+        (tmp_path / "fr3_pinch.yaml").write_text(yaml.safe_dump(raw))
+        return "fr3_pinch"
+
+    return write
+
+
+def test_a_hand_on_an_arm_of_ours_learns_to_reach(pair):
+    robot, found = load_robot(pair()), find.load("reach")
+    assert robots.robot_names() == ("fr3_pinch",)
+    constraints = parse(CELL, robot.limits)
+    env = make_env(found.task(found.config()), robot, constraints, num_envs=2, nthread=1)
+    step = env.step(np.zeros((2, env.action_dim)))
+    assert np.isfinite(step.obs).all()
+    np.testing.assert_array_equal(step.cost, 0.0)
+    samples = env.engine.measure()
+    np.testing.assert_array_equal(samples.contact_force, 0.0)
+    make_filter(robot, constraints).start(Reading(0.0, 0, robot.home, np.zeros(9), np.zeros(9)))
+
+
+def test_a_hands_servos_have_its_defaults_and_its_palm_is_where_it_says(pair):
+    model = mujoco.MjModel.from_xml_string(load_robot(pair()).xml)
+    assert model.actuator("th_base").gainprm[0] == 3.0
+    assert model.body("palm").pos == pytest.approx([0.0, 0.0, arm_hand.FLANGE + 0.044])
+    assert model.body("palm").parentid[0] == model.body("fr3_link7").id
+
+
+def test_a_tip_that_is_not_there_touches_nothing(pair):
+    robot = load_robot(pair())
+    at_home = mujoco.MjData(model := robots.scene_of(robot))
+    at_home.qpos[: robot.n] = robot.home
+    mujoco.mj_kinematics(model, at_home)
+    top = float(at_home.geom("th_tip").xpos[2]) - 0.03  # of a table that reaches up to the thumb
+    data = mujoco.MjData(
+        model := robots.scene_of(robot, lambda spec: setattr(spec.geom("table"), "pos", [0.35, 0, top]))
+    )
+    data.qpos[: robot.n] = robot.home
+    mujoco.mj_forward(model, data)
+    assert [np.linalg.norm(data.sensor(f"force_{tip}").data) > 1 for tip in TIPS] == [False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        ('angle="radian" ', "", "radian"),
+        ("</mujoco>", "<equality/></mujoco>", "equality"),
+        ('name="palm_c0" ', "", "of palm, nameless"),
+        ('<geom type="capsule" group="3"/>', '<geom type="capsule"/>', "group 3"),
+        ('name="palm"', 'name="hand"', "palm"),
+        ("</actuator>", "", "pinch_right.xml"),
+        ('size="0.025"', 'size="0.025" type="blob"', "fr3 with pinch: .*blob"),
+        ("</worldbody>", '<body name="wrist"/></worldbody>', r"\['palm', 'wrist'\]"),
+        ('<position name="th_base"', '<position name="thumb"', "th_base.*no actuator"),
+    ],
+)
+def test_a_hand_that_would_not_be_itself_on_the_arm_is_refused(pair, old, new, match):
+    assert old in HAND
+    with pytest.raises(ConfigError, match=match):
+        load_robot(pair(HAND.replace(old, new)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"hand": "claw"}, r"hands \['pinch'\]"),
+        ({"tip_geoms": ["if_tip", "pinky_tip"]}, "if_tip.*pinky_tip"),
+        ({"home": [0.0]}, "home of each"),
+    ],
+)
+def test_a_pair_that_cannot_be_is_refused(pair, changes, match):
+    with pytest.raises(ConfigError, match=match):
+        load_robot(pair(**changes))
 
 
 def cell(robot):

