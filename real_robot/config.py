@@ -58,7 +58,7 @@ class DeviceConfig:
     name: str
     """``arm`` or ``hand``."""
     driver: str
-    """Key of ``palmar.real_robot.device.DRIVERS``."""
+    """See ``palmar.real_robot.drivers.find``."""
     joints: tuple[str, ...]
     """Palmar's names, in the wire's order."""
     memory: str

@@ -11,7 +11,6 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +18,14 @@ import numpy as np
 
 from palmar.real_robot import realtime, shared
 from palmar.real_robot.config import DeviceConfig, RunConfig
+from palmar.real_robot.drivers import find
 from palmar.real_robot.drivers.error import DriverError
 from palmar.real_robot.layout import wire_layout
 from palmar.real_robot.process import Stopping, begin
-from palmar.safety.config import load, unknown
+from palmar.safety.config import load
 from palmar.safety.types import Command, CommandRefused, ConfigError, PalmarError
 from palmar.sim.interface import Robot, RobotState
 
-# fmt: off
-DRIVERS = {
-    "fr3": ("palmar.real_robot.drivers.fr3", "palmar.real_robot.drivers.fr3_config", "Fr3Config"),
-    "leap": ("palmar.real_robot.drivers.leap", "palmar.real_robot.drivers.leap", "LeapConfig"),
-    "allegro": ("palmar.real_robot.drivers.allegro", "palmar.real_robot.drivers.allegro", "AllegroConfig"),
-    "franka_ros": (
-        "palmar.real_robot.nodes.franka_ros", "palmar.real_robot.nodes.franka_ros_config", "FrankaRosConfig",
-    ),
-    "ros2_control": (
-        "palmar.real_robot.nodes.controller", "palmar.real_robot.nodes.controller_config", "Ros2ControlConfig",
-    ),
-}
-# fmt: on
-"""Driver by name: the module with ``open_driver``, and where the dataclass of its configuration is.  One line each."""
 RATE = 1000.0
 """Cycles per second where the driver's configuration has no ``rate`` [Hz]."""
 SILENT = "no_command"
@@ -60,10 +46,7 @@ def configuration(device: DeviceConfig) -> Any:
     Raises:
         ConfigError: If there is no such driver, or a key or value is refused.
     """
-    if device.driver not in DRIVERS:
-        raise ConfigError(unknown("driver", device.driver, DRIVERS))
-    _, where, name = DRIVERS[device.driver]
-    return load(getattr(import_module(where), name), device.settings, where=device.name)
+    return load(find.load(device.driver).config, device.settings, where=device.name)
 
 
 def open_driver(device: DeviceConfig, config: Any) -> Robot:
@@ -73,7 +56,7 @@ def open_driver(device: DeviceConfig, config: Any) -> Robot:
         ConfigError: If it moves other joints than the device has.
         DriverError: If the hardware does not answer or is another one.
     """
-    driver = import_module(DRIVERS[device.driver][0]).open_driver(config, device.joints)
+    driver = find.load(device.driver).open(config, device.joints)
     if sorted(driver.joints) != sorted(device.joints):
         driver.close()
         raise ConfigError(f"{device.name}: {device.driver} moves {list(driver.joints)}, need {list(device.joints)}")

@@ -31,8 +31,8 @@ from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from palmar.real_robot.drivers.error import DriverError, checked
+from palmar.real_robot.drivers.ros2_control import Ros2ControlConfig
 from palmar.real_robot.nodes import commanding, stamps
-from palmar.real_robot.nodes.controller_config import Ros2ControlConfig
 from palmar.real_robot.nodes.topics import NEWEST, SENSOR
 from palmar.safety.types import Array, Command, CommandRefused, ConfigError
 from palmar.sim.interface import RobotState
@@ -43,20 +43,16 @@ GAP = 0.2
 """Commands farther apart than this say nothing about a velocity [s]."""
 
 
-def open_driver(config: Ros2ControlConfig, joints: Sequence[str]) -> Ros2Control:
-    """Join the graph; wait for joint states and the controller, and ask which joints it has.  Nothing moves.
-
-    Raises:
-        ConfigError: If names do not fit, or the controller has other joints or another interface.
-        DriverError: If one of them does not show in time; it says which.
-    """
-    return Ros2Control(config, joints)
-
-
 class Ros2Control:
     """See the module.  One thread; the executor spins inside ``read``."""
 
     def __init__(self, config: Ros2ControlConfig, joints: Sequence[str]):
+        """Join the graph; wait for joint states and the controller, and ask which joints it has.  Nothing moves.
+
+        Raises:
+            ConfigError: If names do not fit, or the controller has other joints or another interface.
+            DriverError: If one of them does not show in time; it says which.
+        """
         for given in (config.names, config.low):
             if given and len(given) != len(joints):
                 raise ConfigError(f"ros2_control: {given} for {len(joints)} joints {list(joints)}")

@@ -31,8 +31,8 @@ from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from palmar.real_robot.drivers.error import DriverError, checked
+from palmar.real_robot.drivers.franka_ros import FrankaRosConfig
 from palmar.real_robot.nodes import commanding
-from palmar.real_robot.nodes.franka_ros_config import FrankaRosConfig
 from palmar.safety.types import Command, CommandRefused, ConfigError
 from palmar.sim.interface import RobotState
 
@@ -46,20 +46,16 @@ GAP = 0.2
 """Commands farther apart than this say nothing about a velocity [s]."""
 
 
-def open_driver(config: FrankaRosConfig, joints: Sequence[str]) -> FrankaRos:
-    """Join the graph and wait for the arm's state and its controller.  Nothing moves.
-
-    Raises:
-        ConfigError: If there are not 7 joints.
-        DriverError: If one of them does not show in time; it says which.
-    """
-    return FrankaRos(config, joints)
-
-
 class FrankaRos:
     """See the module.  One thread; the executor spins inside ``read``."""
 
     def __init__(self, config: FrankaRosConfig, joints: Sequence[str]):
+        """Join the graph and wait for the arm's state and its controller.  Nothing moves.
+
+        Raises:
+            ConfigError: If there are not 7 joints.
+            DriverError: If one of them does not show in time; it says which.
+        """
         if len(joints) != 7:
             raise ConfigError(f"a Franka arm has 7 joints, got {len(joints)}: {list(joints)}")
         self.config, self.joints = config, tuple(joints)

@@ -21,7 +21,7 @@ import numpy as np
 
 from palmar.real_robot import realtime, ros_env
 from palmar.real_robot.drivers.error import DriverError
-from palmar.real_robot.nodes.controller_config import KINDS, Ros2ControlConfig
+from palmar.real_robot.drivers.ros2_control import KINDS, Ros2ControlConfig
 from palmar.safety.types import Command
 
 NAME = "hop_controller"
@@ -64,7 +64,7 @@ def listen(kind: str, joints: Sequence[str], seconds: float) -> list[float]:
 
 def drive(config: Ros2ControlConfig, joints: Sequence[str], seconds: float) -> dict[str, Any]:
     """Command standing still at the driver's rate; what the readings and this process took."""
-    from palmar.real_robot.nodes.controller import open_driver
+    from palmar.real_robot.drivers.ros2_control import open_driver
 
     driver, ages, lates, failed, seen = open_driver(config, joints), [], [], 0, 0
     beat, cpu, begin = realtime.Beat(1 / config.rate), time.process_time(), time.monotonic()

@@ -162,7 +162,7 @@ def on_loopback(folder):
 
 @contextmanager
 def make(folder):
-    from palmar.real_robot.nodes.franka_ros import FrankaRosConfig, open_driver
+    from palmar.real_robot.drivers.franka_ros import FrankaRosConfig, open_driver
 
     domain = on_loopback(folder)
     fake = FakeFrankaRos2(domain)

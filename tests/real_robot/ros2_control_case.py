@@ -175,8 +175,7 @@ def pair(folder: Path, kind: str, *, settings=None, **changes):
     """A driver on the graph with a controller, on loopback alone."""
     import os
 
-    from palmar.real_robot.nodes.controller import open_driver
-    from palmar.real_robot.nodes.controller_config import Ros2ControlConfig
+    from palmar.real_robot.drivers.ros2_control import Ros2ControlConfig, open_driver
 
     domain = ros_env.random_domain()
     env = ros_env.isolated(domain, folder)

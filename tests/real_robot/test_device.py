@@ -10,7 +10,6 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import is_dataclass, replace
-from importlib import import_module
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,14 +19,14 @@ import pytest
 import toy_driver
 import toy_robot as toy
 
-from palmar.real_robot import device as module
 from palmar.real_robot import shared
 from palmar.real_robot.config import DeviceConfig, RunConfig, read
 from palmar.real_robot.device import BROKEN, LOST, RECOVERY, REFUSED, SILENT, Device, configuration
+from palmar.real_robot.drivers import find
 from palmar.real_robot.drivers.error import DriverError
 from palmar.real_robot.drivers.wire import RECOVERING, WireRobot
 from palmar.real_robot.layout import LAYOUTS, STATES, wire_layout
-from palmar.safety.types import Command, ConfigError
+from palmar.safety.types import Command, CommandRefused, ConfigError
 
 JOINTS = ("shoulder", "elbow")
 
@@ -149,7 +148,7 @@ def test_a_failed_reading_is_not_published_and_many_are_a_fault(bench):
 @pytest.mark.parametrize(("error", "fault"), [("cut", BROKEN), ("far", REFUSED)])
 def test_what_the_driver_does_not_send_rests_the_hardware(bench, error, fault, monkeypatch):
     def write(command):
-        raise DriverError("no port") if error == "cut" else module.CommandRefused("too far")
+        raise DriverError("no port") if error == "cut" else CommandRefused("too far")
 
     monkeypatch.setattr(bench.driver, "write", write)
     bench.send(toy.HOME)
@@ -176,13 +175,39 @@ def test_what_no_driver_takes_is_refused_with_what_is_accepted(tmp_path, changes
         configuration(replace(DeviceConfig("arm", "toy", JOINTS, str(tmp_path / "w")), **changes))
 
 
-@pytest.mark.parametrize("driver", sorted(set(module.DRIVERS) - {"toy"}))
+@pytest.mark.parametrize("driver", find.names())
 def test_every_driver_that_can_be_named_has_its_configuration_and_its_factory(driver):
-    where, config_module, name = module.DRIVERS[driver]
-    if where.startswith("palmar.real_robot.nodes") and not find_spec("rclpy"):
-        pytest.skip("needs rclpy")
-    assert is_dataclass(getattr(import_module(config_module), name))
-    assert callable(import_module(where).open_driver)
+    found = find.load(driver)
+    assert is_dataclass(found.config) and callable(found.open)
+
+
+def test_the_drivers_are_the_files_that_open_one_and_any_module_that_does():
+    assert find.names() == ("allegro", "fr3", "franka_ros", "leap", "ros2_control")
+    assert find.load("toy_driver").config is toy_driver.ToyConfig
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("laep", "did you mean 'leap'.*or a module with open_driver"),
+        ("no.such.module", "unknown driver 'no.such.module'"),
+        ("error", "error has no open_driver"),
+        ("json", "json has no open_driver"),
+    ],
+)
+def test_what_is_no_driver_is_refused_with_what_there_is(name, message):
+    with pytest.raises(ConfigError, match=message):
+        find.load(name)
+
+
+def test_a_driver_without_its_library_and_one_that_hides_its_configuration_say_so(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "bare_hand.py").write_text("import no_such_library\n")
+    (tmp_path / "shy_hand.py").write_text("def open_driver(config, joints): ...\n")
+    with pytest.raises(ConfigError, match="needs what is not installed .*no_such_library"):
+        find.load("bare_hand")
+    with pytest.raises(ConfigError, match="must be annotated with a dataclass"):
+        find.load("shy_hand")
 
 
 @pytest.mark.parametrize("changes", [{"name": "leg"}, {"joints": ()}, {"silence": 0.0}, {"fresh": 1.0}])
@@ -199,7 +224,7 @@ def devices_run(folder: Path, **changes) -> RunConfig:
     run = toy.run_config(folder)
     made = [
         DeviceConfig(
-            *(name, "toy", (joint,), f"{run.control_memory}-{name}"),
+            *(name, "toy_driver", (joint,), f"{run.control_memory}-{name}"),
             settings={"home": [q], "report": str(folder / f"{name}.said")},
             **{"silence": 0.3, "fresh": 0.05, **changes},
         )

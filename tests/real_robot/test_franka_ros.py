@@ -24,7 +24,7 @@ def domain(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def both(domain):
-    from palmar.real_robot.nodes.franka_ros import FrankaRosConfig, open_driver
+    from palmar.real_robot.drivers.franka_ros import FrankaRosConfig, open_driver
 
     fake = FakeFrankaRos2(domain, "left")
     driver = open_driver(FrankaRosConfig(namespace="left", domain=domain, wait=20.0, fresh=0.3), JOINTS)
@@ -200,7 +200,7 @@ def test_a_second_commander_is_named_and_nothing_is_sent_beside_it(arm):
 
 
 def test_without_a_controller_nothing_opens(domain):
-    from palmar.real_robot.nodes.franka_ros import FrankaRosConfig, open_driver
+    from palmar.real_robot.drivers.franka_ros import FrankaRosConfig, open_driver
 
     with pytest.raises(DriverError, match="no controller listens on /right/fr3_arm_controller/joint_trajectory"):
         open_driver(FrankaRosConfig(namespace="right", domain=domain, wait=0.3), JOINTS)
@@ -208,7 +208,7 @@ def test_without_a_controller_nothing_opens(domain):
 
 @pytest.mark.parametrize("wrong", [{"rate": 1000.0}, {"jump": 3.0}, {"controller": ""}, {"low": (0.0,)}])
 def test_an_impossible_configuration_is_refused(wrong):
-    from palmar.real_robot.nodes.franka_ros_config import FrankaRosConfig
+    from palmar.real_robot.drivers.franka_ros import FrankaRosConfig
 
     with pytest.raises(ConfigError, match="franka_ros: "):
         FrankaRosConfig(**wrong)

@@ -86,8 +86,8 @@ import sys, time
 import numpy as np
 sys.path.insert(0, sys.argv[3])
 from ros2_control_case import JOINTS, toy_until
-from palmar.real_robot.nodes.controller import open_driver
-from palmar.real_robot.nodes.controller_config import Ros2ControlConfig
+from palmar.real_robot.drivers.ros2_control import open_driver
+from palmar.real_robot.drivers.ros2_control import Ros2ControlConfig
 from palmar.safety.types import Command
 driver = open_driver(Ros2ControlConfig(controller="the_controller", kind=sys.argv[1], domain=int(sys.argv[2]),
                                        fresh=0.5, follow=1.0, jump=1.0), JOINTS)
@@ -189,7 +189,7 @@ def test_what_does_not_fit_is_refused_before_anything_moves(tmp_path):
     ],
 )  # fmt: skip
 def test_impossible_configurations_are_refused(bad):
-    from palmar.real_robot.nodes.controller_config import Ros2ControlConfig
+    from palmar.real_robot.drivers.ros2_control import Ros2ControlConfig
 
     with pytest.raises(ConfigError):
         Ros2ControlConfig(**bad)

@@ -1,11 +1,10 @@
 """A driver whose hardware is a ``ServoPlant`` in the same process, and a device process that serves it.
 
-``python toy_driver.py --config run.json --name arm`` is ``palmar.real_robot.device`` with this driver among the rest.
+``python toy_driver.py --config run.json --name arm`` is ``palmar.real_robot.device`` where ``toy_driver`` can be found.
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -82,16 +81,7 @@ def open_driver(config: ToyConfig, joints: Sequence[str]) -> Toy:
     return Toy(config, joints)
 
 
-def names():
-    """Make the driver known as ``toy`` in this process."""
-    from palmar.real_robot import device
-
-    device.DRIVERS["toy"] = ("toy_driver", "toy_driver", "ToyConfig")
-
-
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
-    names()
     from palmar.real_robot import device
 
     raise SystemExit(device.main())

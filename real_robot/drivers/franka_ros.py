@@ -1,10 +1,13 @@
-"""How an arm under franka_ros2 is reached, and what it may be told."""
+"""Driver ``franka_ros``: how the arm is reached; what drives it is ``real_robot.nodes.franka_ros``."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 
 from palmar.safety.types import ConfigError
+from palmar.sim.interface import Robot
 
 
 @dataclass(frozen=True)
@@ -51,3 +54,13 @@ class FrankaRosConfig:
     def topic(self, node: str, name: str) -> str:
         """Of one of the robot's nodes."""
         return "/".join(["", *(part for part in (self.namespace.strip("/"), node, name) if part)])
+
+
+def open_driver(config: FrankaRosConfig, joints: Sequence[str]) -> Robot:
+    """See ``real_robot.nodes.franka_ros.FrankaRos``.
+
+    Raises:
+        ConfigError: If there are not 7 joints.
+        DriverError: If the arm's state or its controller do not show in time; it says which.
+    """
+    return import_module("palmar.real_robot.nodes.franka_ros").FrankaRos(config, joints)  # needs rclpy

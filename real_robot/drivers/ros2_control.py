@@ -1,11 +1,14 @@
-"""How hardware under ros2_control is reached; ``real_robot.nodes.controller`` is its driver."""
+"""Driver ``ros2_control``: how the hardware is reached; what drives it is ``real_robot.nodes.controller``."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 
 from palmar.safety.config import unknown
 from palmar.safety.types import ConfigError
+from palmar.sim.interface import Robot
 
 KINDS = ("trajectory", "forward")
 
@@ -60,3 +63,13 @@ class Ros2ControlConfig:
             raise ConfigError(f"ros2_control: low and high must be as many, and low < high: {self.low}, {self.high}")
         if self.commands > self.rate:
             raise ConfigError(f"ros2_control: commands ({self.commands} Hz) cannot be more than rate ({self.rate} Hz)")
+
+
+def open_driver(config: Ros2ControlConfig, joints: Sequence[str]) -> Robot:
+    """See ``real_robot.nodes.controller.Ros2Control``.
+
+    Raises:
+        ConfigError: If names do not fit, or the controller has other joints or another interface.
+        DriverError: If controller or joint states do not show in time; it says which.
+    """
+    return import_module("palmar.real_robot.nodes.controller").Ros2Control(config, joints)  # needs rclpy
