@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,17 @@ import numpy as np
 from palmar.safety.constraints import ConstraintSet
 from palmar.safety.robot import RobotModel
 from palmar.safety.types import CommandRefused, Measurement
-from palmar.sim import scene
 from palmar.sim.adversary import Adversary, Budget, Limited, Moment, Surface
 from palmar.sim.clearance import clearance_routine, regions_routine
 from palmar.sim.commands import bounds_of, follow
 from palmar.sim.costs import Costs
 from palmar.sim.drawn import Drawn
-from palmar.sim.engines.mujoco_cpu import Clearance, MujocoEngine
+from palmar.sim.engines.mujoco_cpu import MujocoEngine
 from palmar.sim.interface import Seen, Step, Task, View
 from palmar.sim.kinematics import Hand, Kinematics
 from palmar.sim.reality import Reality
-from palmar.sim.robots import arm_and_hand
+from palmar.sim.robots import scene_of
+from palmar.sim.starts import asked_of, drawn_fields, scene_positions
 from palmar.sim.tracker import Tracker
 
 Array = np.ndarray
@@ -38,7 +39,6 @@ class VectorEnv:
         model: Compiled scene.
         num_envs: B.
         seed: Of every random draw; the same seed gives bit-identical runs at any thread count.
-        clearance: Distance routine, see ``MujocoEngine``.
         nthread: MuJoCo threads, 0 for all.
         stagger: Start the first episodes at random ages, so that they do not all end together (training).
         dump: Folder for the states of worlds that broke (not finite); made when the first one does.
@@ -55,7 +55,6 @@ class VectorEnv:
         model: mujoco.MjModel,
         num_envs: int,
         seed: int = 0,
-        clearance: Clearance | None = None,
         nthread: int = 0,
         stagger: bool = False,
         dump: Path | None = None,
@@ -63,18 +62,13 @@ class VectorEnv:
         adversary: tuple[Callable[[Surface], Adversary], Budget] | None = None,
     ):
         self.task, self.robot, self.constraints, self.num_envs = task, robot, constraints, num_envs
-        self.engine = MujocoEngine(
-            model, robot, objects=task.objects, nworld=num_envs, nthread=nthread,
-            clearance=clearance if constraints is not None else None,
-            regions=regions_routine(robot, constraints) if constraints is not None else None,
-            supply=frozenset(c.margin for c in constraints.constraints) if constraints is not None else frozenset(),
-        )  # fmt: skip
+        judged = {} if constraints is None else {
+            "clearance": clearance_routine(robot), "regions": regions_routine(robot, constraints),
+            "supply": frozenset(c.margin for c in constraints.constraints),
+        }  # fmt: skip
+        self.engine = MujocoEngine(model, robot, objects=task.objects, nworld=num_envs, nthread=nthread, **judged)
         self.io = task.io(robot, num_envs, nthread=nthread)
-        self.obs_dim, self.action_dim, self.max_steps = (
-            self.io.obs_dim,
-            self.io.action_dim,
-            task.config.max_steps,
-        )
+        self.obs_dim, self.action_dim, self.max_steps = self.io.obs_dim, self.io.action_dim, task.config.max_steps
         self.constraint_names = constraints.names if constraints is not None else ()
         self.substeps = round(1 / (task.config.rate * self.engine.dt))
         self._period, self._bounds = self.substeps * self.engine.dt, bounds_of(robot.limits)
@@ -90,10 +84,10 @@ class VectorEnv:
 
     def reset(self, seed: int | None = None) -> Array:
         """Start every environment afresh; a seed also redraws friction and mass.  Returns obs (B, d)."""
-        b, n = self.num_envs, self.robot.n
+        b, n, everyone = self.num_envs, self.robot.n, np.arange(self.num_envs)
         if seed is not None:
             self.rng, self._seed = np.random.default_rng(seed), seed
-            self._draw_physics()
+            self.engine.set_fields(everyone, drawn_fields(self.task, self.robot, self.engine.model, self.rng, b))
         if self._reality is not None and (seed is not None or self.drawn is None):
             self.drawn = Drawn(
                 self._reality, self.engine.model, self.robot, objects=self.task.objects, batch=b, seed=self._seed
@@ -109,7 +103,7 @@ class VectorEnv:
         self._peak = np.zeros((b, 5))
         self.tracker = Tracker(self.task.config.tracker, batch=b, objects=len(self.task.objects), rng=self.rng)
         self._carry: dict[str, Array] = {}
-        self._restart(np.arange(b))
+        self._restart(everyone)
         if self._stagger:
             self._age = self.rng.integers(0, self.max_steps, b)
         self._limited = None
@@ -248,16 +242,13 @@ class VectorEnv:
     def _restart(self, ids: Array) -> None:
         """Fresh episodes for environments ``ids``."""
         start = self.task.start(self.rng, self.robot, len(ids))
-        q, poses, goal, model, fields = start.q, start.poses, start.goal, self.engine.model, start.fields
+        q, goal, fields = start.q, start.goal, start.fields
         if self.drawn is not None:
-            fields, poses = self.drawn.fields(fields, poses)
+            fields, poses = self.drawn.fields(fields, start.poses)
+            start = replace(start, poses=poses)
+        model, poses = self.engine.model, start.poses
         self.engine.set_fields(ids, fields)
-        qpos = np.tile(model.qpos0, (len(ids), 1))
-        for k, joint in enumerate(self.robot.joints):
-            qpos[:, model.joint(joint).qposadr[0]] = q[:, k]
-        for m, name in enumerate(self.task.objects):
-            adr = model.joint(f"{name}_free").qposadr[0]
-            qpos[:, adr : adr + 7] = poses[:, m]
+        qpos = scene_positions(self.task, self.robot, model, start)
         self.engine.reset(ids, qpos, np.zeros((len(ids), model.nv)), start.mocap)
         if self.goal.shape[1:] != goal.shape[1:] or self.goal.dtype != goal.dtype:
             self.goal = np.zeros((self.num_envs, *goal.shape[1:]), goal.dtype)
@@ -284,60 +275,21 @@ class VectorEnv:
         for name, fresh in self.constraints.start(m).items():
             self._carry.setdefault(name, fresh)[ids] = fresh[ids]
 
-    def _draw_physics(self) -> None:
-        """Friction of tips and blocks and mass of blocks, one draw per world."""
-        c, b, model, batch = self.task.config, self.num_envs, self.engine.model, self.engine.batch
-        if not self.task.objects:
-            return
-        if c.friction is not None:
-            friction, mu = batch.expand("geom_friction"), self.rng.uniform(c.friction[0], c.friction[1], b)
-            for name in self.robot.tip_geoms:
-                friction[:, model.geom(name).id, 0] = mu
-            for name in self.task.objects:
-                first = model.body(name).geomadr[0]
-                friction[:, first : first + model.body(name).geomnum[0], 0] = mu[:, None]
-        mass = self.rng.uniform(c.mass[0], c.mass[1], (b, len(self.task.objects)))
-        body_mass, inertia = batch.expand("body_mass"), batch.expand("body_inertia")
-        for m, name in enumerate(self.task.objects):
-            body = model.body(name).id
-            body_mass[:, body] = mass[:, m]
-            inertia[:, body] = model.body_inertia[body] * (mass[:, m] / model.body_mass[body])[:, None]
-        batch.set_const()
-
 
 def make_env(
-    task: Any,
+    task: Task,
     robot: RobotModel,
     constraints: ConstraintSet | None,
     *,
     num_envs: int,
-    seed: int = 0,
-    nthread: int = 0,
-    stagger: bool = False,
-    dump: Path | None = None,
-    reality: Reality | None = None,
-    adversary: tuple[Callable[[Surface], Adversary], Budget] | None = None,
     model: mujoco.MjModel | None = None,
+    **options: Any,
 ) -> VectorEnv:
     """A vector environment of ``task`` on engine ``mujoco``, in our scene or a given ``model`` of it.
 
-    ``constraints`` None switches costs off.  See ``VectorEnv``.
+    ``constraints`` None switches costs off; the task's own choice of them is made here.  For the options see
+    ``VectorEnv``.
     """
     if model is None:
-        arm, hand = arm_and_hand(robot.name)
-        model = scene.compose(arm=arm, hand=hand, furnish=task.furnish)[0]
-    names = tuple(task.config.constraints)
-    return VectorEnv(
-        task,
-        robot,
-        constraints.select(names) if constraints is not None and names else constraints,
-        model=model,
-        num_envs=num_envs,
-        seed=seed,
-        nthread=nthread,
-        stagger=stagger,
-        dump=dump,
-        reality=reality,
-        adversary=adversary,
-        clearance=clearance_routine(robot) if constraints is not None else None,
-    )
+        model = scene_of(robot, task.furnish)
+    return VectorEnv(task, robot, asked_of(task, constraints), model=model, num_envs=num_envs, **options)

@@ -19,16 +19,16 @@ from torch import Tensor
 from palmar.safety.constraints import ConstraintSet
 from palmar.safety.robot import RobotModel
 from palmar.safety.types import CommandRefused, ConfigError, Measurement
-from palmar.sim import scene
 from palmar.sim.device.commands import Commands
 from palmar.sim.device.constraints import constraints_on, limits_on
 from palmar.sim.device.graph import Recorded
-from palmar.sim.device.starts import Pool, drawn_physics, with_constants
+from palmar.sim.device.starts import Pool, with_constants
 from palmar.sim.device.tracker import Tracker
 from palmar.sim.engines.mujoco_warp import WarpEngine, device_of
 from palmar.sim.engines.warp_config import WarpConfig
 from palmar.sim.interface import Seen, Step, Task, View
-from palmar.sim.robots import arm_and_hand
+from palmar.sim.robots import scene_of
+from palmar.sim.starts import asked_of, drawn_fields
 
 TWINS = {"lift": "Lift", "reach": "Reach"}
 """Tasks written for a device: module and class of ``sim.device``."""
@@ -115,7 +115,7 @@ class DeviceEnv:
         if seed is not None:
             self._rng = np.random.default_rng(seed)
             self._generator.manual_seed(seed)
-            drawn = drawn_physics(self.task, self.robot, engine.model, self._rng, self.num_envs)
+            drawn = drawn_fields(self.task, self.robot, engine.model, self._rng, self.num_envs)
             self._give(with_constants(engine.model, drawn), asked=drawn)
         drawing = {"rng": self._rng, "device": self.device}
         pool = Pool(self.task, self.robot, engine.model, size=self._pool_size, first=self.num_envs, **drawing)
@@ -278,25 +278,10 @@ def make_device_env(
     constraints: ConstraintSet | None,
     *,
     num_envs: int,
-    seed: int = 0,
-    config: WarpConfig | None = None,
-    stagger: bool = False,
-    numpy: bool = True,
     model: mujoco.MjModel | None = None,
+    **options: Any,
 ) -> DeviceEnv:
-    """``task`` on engine ``mujoco_warp``, in our scene or a given ``model`` of it; see ``sim.env.make_env``."""
+    """``task`` on engine ``mujoco_warp``, as ``sim.env.make_env``; for the options see ``DeviceEnv``."""
     if model is None:
-        arm, hand = arm_and_hand(robot.name)
-        model = scene.compose(arm=arm, hand=hand, furnish=task.furnish)[0]
-    names = tuple(task.config.constraints)
-    return DeviceEnv(
-        task,
-        robot,
-        constraints.select(names) if constraints is not None and names else constraints,
-        model=model,
-        num_envs=num_envs,
-        seed=seed,
-        config=config,
-        stagger=stagger,
-        numpy=numpy,
-    )
+        model = scene_of(robot, task.furnish)
+    return DeviceEnv(task, robot, asked_of(task, constraints), model=model, num_envs=num_envs, **options)

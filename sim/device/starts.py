@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
 
 import mujoco
 import numpy as np
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from palmar.safety.robot import RobotModel
 from palmar.sim.interface import Start, Task
+from palmar.sim.starts import scene_positions
 
 Array = np.ndarray
 
@@ -77,13 +77,7 @@ class Pool:
 
 def _laid_out(task: Task, robot: RobotModel, model: mujoco.MjModel, start: Start) -> dict[str, Array]:
     """A start as arrays: ``q``, ``qpos`` of the whole scene, ``poses``, ``goal``, ``mocap`` and ``field/<name>``."""
-    k = len(start.q)
-    qpos = np.tile(model.qpos0, (k, 1))
-    for j, joint in enumerate(robot.joints):
-        qpos[:, model.joint(joint).qposadr[0]] = start.q[:, j]
-    for m, name in enumerate(task.objects):
-        at = model.joint(f"{name}_free").qposadr[0]
-        qpos[:, at : at + 7] = start.poses[:, m]
+    qpos = scene_positions(task, robot, model, start)
     rows = {"q": start.q, "qpos": qpos, "poses": start.poses, "goal": np.asarray(start.goal)}
     if start.mocap is not None:
         rows["mocap"] = start.mocap
@@ -115,29 +109,3 @@ def with_constants(model: mujoco.MjModel, fields: Mapping[str, Array]) -> dict[s
 def _is_array(model: mujoco.MjModel, name: str) -> bool:
     value = getattr(model, name, None)
     return isinstance(value, np.ndarray) and value.size > 0 and value.dtype.kind == "f"
-
-
-def drawn_physics(
-    task: Task, robot: RobotModel, model: mujoco.MjModel, rng: np.random.Generator, k: int
-) -> dict[str, Any]:
-    """Friction of tips and objects and mass of objects of k worlds, as ``VectorEnv`` draws them."""
-    c = task.config
-    fields: dict[str, Array] = {}
-    if not task.objects:
-        return fields
-    if c.friction is not None:
-        mu = rng.uniform(c.friction[0], c.friction[1], k)
-        friction = np.tile(model.geom_friction, (k, 1, 1))
-        for name in robot.tip_geoms:
-            friction[:, model.geom(name).id, 0] = mu
-        for name in task.objects:
-            first = model.body(name).geomadr[0]
-            friction[:, first : first + model.body(name).geomnum[0], 0] = mu[:, None]
-        fields["geom_friction"] = friction
-    mass = rng.uniform(c.mass[0], c.mass[1], (k, len(task.objects)))
-    body_mass, inertia = np.tile(model.body_mass, (k, 1)), np.tile(model.body_inertia, (k, 1, 1))
-    for m, name in enumerate(task.objects):
-        body = model.body(name).id
-        body_mass[:, body] = mass[:, m]
-        inertia[:, body] = model.body_inertia[body] * (mass[:, m] / model.body_mass[body])[:, None]
-    return fields | {"body_mass": body_mass, "body_inertia": inertia}

@@ -17,8 +17,8 @@ from palmar.safety.constraints import ConstraintSet
 from palmar.safety.geometry import FAR, Kinematics
 from palmar.safety.robot import RobotModel
 from palmar.safety.types import CONTACT_PAIRS, Measurement
-from palmar.sim import parity, scene
-from palmar.sim.robots import arm_and_hand
+from palmar.sim import parity
+from palmar.sim.robots import scene_of
 
 Array = np.ndarray
 World = tuple[mujoco.MjModel, mujoco.MjData]
@@ -32,10 +32,9 @@ DERIVED = ("body_subtreemass", "body_invweight0", "dof_invweight0", "dof_M0")
 
 def worlds_of(drive: parity.Drive, task: Any, robot: RobotModel) -> list[World]:
     """A model and its data for every world, in the drive's state."""
-    arm, hand = arm_and_hand(robot.name)
     worlds = []
     for k in range(len(drive.qpos)):
-        model = scene.compose(arm=arm, hand=hand, furnish=task.furnish)[0]
+        model = scene_of(robot, task.furnish)
         for name, value in drive.fields.items():
             getattr(model, name)[:] = value[k]
         data = mujoco.MjData(model)
