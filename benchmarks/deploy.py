@@ -1,8 +1,9 @@
 """``palmar bench deploy``: latencies and missed periods with every process up, standstill after each is killed.
 
-A bare loop at the control process's period and priority runs beside the long run: a period that both miss is the
-machine's, one that only the control process misses is ours.  Killed is with SIGKILL, while every joint sways; when the
-robot stands is read from the twin's true joint speeds, so that it can be said without the control process too.
+A bare loop at the control process's period runs beside the long run, on the same cores and one priority higher: a
+period that both miss is the machine's, one that only the control process misses is ours.  Killed is with SIGKILL,
+while every joint sways; when the robot stands is read from the twin's true joint speeds, so that it can be said
+without the control process too.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from typing import Any
 import numpy as np
 
 from palmar.real_robot import realtime
-from palmar.real_robot.deploy import DeployConfig, DeployError, resolve
+from palmar.real_robot.config import RunConfig, read
+from palmar.real_robot.deploy import DeployConfig, resolve
+from palmar.real_robot.graph import Graph, up
+from palmar.real_robot.judge import TRUE_STILL, time_to_rest
 from palmar.real_robot.process import Stopping
-from palmar.real_robot.rehearse import CHUNK_TIMEOUT, TRUE_STILL, Graph, up
+from palmar.real_robot.processes import DeployError
 from palmar.real_robot.scenarios import Scenario, nothing
 from palmar.safety.types import ConfigError
-from palmar.safety.watchdog import rest_within
 
-PRIORITY = 60
-PERIOD = 0.001
 NEAR = 0.002
 """Misses closer than this are one event of the machine [s]."""
 SWAY = 0.1
@@ -65,18 +66,19 @@ def unshared(ours: Sequence[Sequence[float]], sentinel: Sequence[Sequence[float]
     return count
 
 
-def sentinel(path: Path) -> None:
-    """A bare loop until SIGTERM; its misses go to ``path``."""
+def sentinel(run: RunConfig) -> None:
+    """A bare loop beside the control process until SIGTERM; its misses go to ``sentinel.json`` in the run's folder."""
     stopping, misses = Stopping(), []
-    realtime.go_realtime(PRIORITY)
+    realtime.keep(run.control_cores, inside=True)
+    realtime.go_realtime(run.priority + 1)
     realtime.freeze_collector()
-    beat = realtime.Beat(PERIOD)
+    beat = realtime.Beat(run.period)
     beat.start()
     while not stopping:
         now, skipped = beat.wait()
         if skipped:
             misses.append((now, skipped))
-    path.write_text(json.dumps(misses))
+    (Path(run.run_dir) / "sentinel.json").write_text(json.dumps(misses))
 
 
 def run(
@@ -84,6 +86,7 @@ def run(
     bundle: str = "",
     hardware: Sequence[str] = ("twin", "fake"),
     repeats: int = 3,
+    cores: str | Sequence[int] = "auto",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measure a long run, and a kill of each process.
@@ -93,6 +96,7 @@ def run(
         bundle: Policy bundle of the long runs; '' publishes a slow sway at 20 Hz through the same topics.
         hardware: ``twin``, ``fake``.
         repeats: Kills of each process.
+        cores: The control process's in the long runs; ``auto`` or a list, none of them too.
         progress: Told what is going on.
 
     Returns:
@@ -107,29 +111,28 @@ def run(
     say = progress or (lambda what, share: None)
     rows = []
     for k, kind in enumerate(hardware):
-        rows.append(nominal(kind, seconds if k == 0 else seconds / 5, bundle, say))
+        rows.append(nominal(kind, seconds if k == 0 else seconds / 5, bundle, cores, say))
         for process in PROCESSES[kind]:
             rows.append(killed(kind, process, repeats, say))
     return {"rows": rows}
 
 
-def nominal(hardware: str, seconds: float, bundle: str, say: Progress) -> dict[str, Any]:
+def nominal(hardware: str, seconds: float, bundle: str, cores: str | Sequence[int], say: Progress) -> dict[str, Any]:
     """One run with every process up and nothing killed."""
     with tempfile.TemporaryDirectory(prefix="palmar-bench-") as folder:
-        path = Path(folder) / "sentinel.json"
-        beside = subprocess.Popen([sys.executable, "-m", "palmar.benchmarks.deploy", str(path)])
+        settings = SETTINGS[hardware] | {"bundle": bundle, "cores": cores}
+        run, _ = resolve(DeployConfig(out=f"{folder}/run", hardware=hardware, **settings))
+        out = Path(run.run_dir)
+        beside = subprocess.Popen([sys.executable, "-m", "palmar.benchmarks.deploy", str(out / "run.json")])
         try:
-            settings = SETTINGS[hardware] | {"bundle": bundle, "priority": PRIORITY}
-            run, _ = resolve(DeployConfig(out=f"{folder}/run", hardware=hardware, **settings))
             with up(run, say) as graph:
                 waits = Scenario("nominal", f"{hardware} for {seconds:.0f} s", nothing, nothing, lasts=seconds)
                 say(waits.what, 0.5)
                 graph.play(waits)
-            control = json.loads((Path(run.run_dir) / "control.json").read_text())
         finally:
             beside.terminate()
             beside.wait(10)
-        stalls = json.loads(path.read_text())
+        control, stalls = (json.loads((out / f"{name}.json").read_text()) for name in ("control", "sentinel"))
     return {
         "hardware": hardware,
         "kill": None,
@@ -137,7 +140,7 @@ def nominal(hardware: str, seconds: float, bundle: str, say: Progress) -> dict[s
         "camera_to_command_p99_ms": control["camera_to_command_p99_ms"],
         "chunk_to_robot_p50_ms": control["chunk_to_robot_p50_ms"],
         "chunk_to_robot_p99_ms": control["chunk_to_robot_p99_ms"],
-        "missed_unshared": unshared(control["misses"], stalls, PERIOD),
+        "missed_unshared": unshared(control["misses"], stalls, run.period),
         "missed": control["missed"],
         "missed_sentinel": sum(k for _, k in stalls),
         "standstill_ms_max": None,
@@ -152,6 +155,7 @@ def nominal(hardware: str, seconds: float, bundle: str, say: Progress) -> dict[s
         "late_max_ms": control["late_max_ms"],
         "dropped_records": control["dropped_records"],
         "policy": bundle or "sway",
+        "control_cores": list(run.control_cores),
     }
 
 
@@ -162,9 +166,8 @@ def killed(hardware: str, process: str, repeats: int, say: Progress) -> dict[str
     declared = 0.0
     while len(stood) < repeats:
         with tempfile.TemporaryDirectory(prefix="palmar-bench-") as folder:
-            settings = SETTINGS[hardware] | {"sway": SWAY, "priority": PRIORITY}
-            run, _ = resolve(DeployConfig(out=f"{folder}/run", hardware=hardware, **settings))
-            declared = 1e3 * (rest_within(run.robot_model().limits, CHUNK_TIMEOUT, run.period) + CHUNK_TIMEOUT)
+            run, _ = resolve(DeployConfig(out=f"{folder}/run", hardware=hardware, sway=SWAY, **SETTINGS[hardware]))
+            declared = 1e3 * time_to_rest(run)
             with up(run, say) as graph:
                 for _ in range(repeats - len(stood) if process in COMES_BACK else 1):
                     say(f"{hardware}: kill -9 of {process}, {len(stood) + 1} of {repeats}", len(stood) / repeats)
@@ -210,4 +213,4 @@ def _kill(graph: Graph, process: str) -> tuple[float, float | None]:
 
 
 if __name__ == "__main__":
-    sentinel(Path(sys.argv[1]))
+    sentinel(read(Path(sys.argv[1])))

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from palmar.real_robot import alignment
+from palmar.real_robot.alignment import MODES as ALIGN
 from palmar.real_robot.alignment import GlideConfig
 from palmar.safety import constraints
+from palmar.safety.config import load
 from palmar.safety.robot import RobotModel
 from palmar.safety.types import ConfigError
 
 FORMAT = 1
 HARDWARE = ("twin", "fake", "real")
+MODES = ("enforce", "shadow")
 PARTS = ("arm", "hand")
 """Devices of a robot, the fastest first."""
 
@@ -108,6 +110,8 @@ class RunConfig:
     glide: GlideConfig = field(default_factory=GlideConfig)
     priority: int = 60
     """Real-time priority of the control process, where allowed; devices' is 5 higher, fakes' 8, the twin's 10."""
+    control_cores: tuple[int, ...] = ()
+    """Cores of the control process, used by no other process of the run; () leaves all where the kernel puts them."""
     period: float = 0.001
     bundle: str = ""
     sway: float = 0.03
@@ -127,13 +131,9 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.format != FORMAT:
             raise ConfigError(f"run configuration of format {self.format!r}, this Palmar reads {FORMAT}")
-        for name, accepted in (("hardware", HARDWARE), ("mode", ("enforce", "shadow")), ("alignment", alignment.MODES)):
-            if getattr(self, name) not in accepted:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}, accepted {list(accepted)}")
+        accept(hardware=self.hardware, mode=self.mode, alignment=self.alignment)
         if not 0 < self.priority < 90 or not 0.0005 <= self.period <= 0.1:
             raise ConfigError(f"need 0 < priority < 90 and 0.0005 <= period <= 0.1, got {self.priority}, {self.period}")
-        if self.hardware == "real" and self.mode == "shadow":
-            raise ConfigError("mode shadow lets commands pass unfiltered: accepted with hardware twin or fake only")
         if bool(self.devices) == (self.hardware == "twin"):
             raise ConfigError(f"hardware {self.hardware!r} with devices {[d.name for d in self.devices]}")
 
@@ -166,6 +166,23 @@ class RunConfig:
         path.write_text(json.dumps(asdict(self), indent=1))
 
 
+def accept(*, hardware: str, mode: str, alignment: str) -> None:
+    """Check what a deployment and its run both name.
+
+    Raises:
+        ConfigError: If one is unknown, or real hardware would get commands that nothing filters.
+    """
+    for name, got, accepted in (
+        ("hardware", hardware, HARDWARE),
+        ("mode", mode, MODES),
+        ("alignment", alignment, ALIGN),
+    ):
+        if got not in accepted:
+            raise ConfigError(f"{name} is {got!r}, accepted {list(accepted)}")
+    if hardware == "real" and mode == "shadow":
+        raise ConfigError("mode shadow lets commands pass unfiltered: accepted with hardware twin or fake only")
+
+
 def read(path: Path) -> RunConfig:
     """The configuration stored at ``path``.
 
@@ -176,16 +193,4 @@ def read(path: Path) -> RunConfig:
         raw = json.loads(Path(path).read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read run configuration {path}: {error}") from error
-    parts: dict[str, Any] = {"twin": TwinConfig(**_strict(TwinConfig, raw.get("twin", {})))}
-    parts["glide"] = GlideConfig(**_strict(GlideConfig, raw.get("glide", {})))
-    parts["devices"] = tuple(DeviceConfig(**_strict(DeviceConfig, d)) for d in raw.get("devices", ()))
-    return RunConfig(**{**_strict(RunConfig, raw), **parts})
-
-
-def _strict(cls: type, raw: Any) -> dict[str, Any]:
-    """``raw`` as keyword arguments of dataclass ``cls``, lists as tuples where it wants them."""
-    accepted = {f.name for f in fields(cls)}
-    if not isinstance(raw, dict) or set(raw) - accepted:
-        got = sorted(set(raw) - accepted) if isinstance(raw, dict) else type(raw).__name__
-        raise ConfigError(f"{cls.__name__}: unknown {got}, accepted {sorted(accepted)}")
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+    return load(RunConfig, raw, where=str(path))

@@ -1,54 +1,35 @@
-"""The supervisor of a deployment: starts the processes of a run, watches them, stops them all.
+"""A deployment: from what is asked for to a run, and the run from its start to what came of it.
 
-No ROS in this process: lifecycle transitions are driven by a process of their own, states are read from
-shared memory.  ``palmar_bringup``'s launch file starts the very same modules where ROS 2 is installed.
+``palmar_bringup``'s launch file resolves and starts the very same where ROS 2 is installed.
 """
 
 from __future__ import annotations
 
 import json
-import logging
-import subprocess
-import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import numpy as np
 
-from palmar.real_robot import ros_env, shared
-from palmar.real_robot.alignment import MODES as ALIGNMENT
+from palmar.real_robot import realtime, ros_env, shared
 from palmar.real_robot.alignment import GlideConfig
-from palmar.real_robot.config import HARDWARE, PARTS, RunConfig, TwinConfig
+from palmar.real_robot.config import PARTS, RunConfig, TwinConfig, accept
 from palmar.real_robot.hardware import devices
-from palmar.real_robot.layout import LAYOUTS, STATES
+from palmar.real_robot.layout import STATES
+from palmar.real_robot.processes import WRITE, DeployError, Processes, Progress, bring_up
+from palmar.real_robot.twin import DT
 from palmar.real_robot.twin_scene import Success, lift_world
-from palmar.safety.types import ConfigError, PalmarError
+from palmar.safety.types import ConfigError
 from palmar.sim.robots import load_robot
 
-log = logging.getLogger("deploy")
-Progress = Callable[[str, float], None]
-"""Called with what is going on and the share of the time used."""
-
-NODES, IMAGES = ("palmar_bridge", "palmar_policy"), "palmar_images"
-READY = 180.0
-"""How long the control process may take to get ready; the first use on a machine compiles [s]."""
-DEVICE = 30.0
-"""How long fakes and devices may take to get ready [s]."""
-STOP = 8.0
-"""How long a process may take to stop before it is killed [s]."""
-WRITE = 60.0
-"""The same for the recorder, which may have something left to write [s]."""
-
-
-class DeployError(PalmarError):
-    """A process of the run did not start, or died."""
+TASKS = ("lift",)
+"""Tasks whose world the twin has, and whose words the policy node knows."""
+CORES = {"twin": 2, "fake": 3, "real": 2}
+"""Least number of cores at which the control process takes one for itself; with fakes 1.6 go to real-time processes."""
 
 
 @dataclass(frozen=True)
@@ -86,17 +67,14 @@ class DeployConfig:
     domain: int = 0
     """ROS domain; 0 draws one."""
     priority: int = 60
+    cores: Literal["auto"] | tuple[int, ...] = "auto"
+    """The control process's own; ``auto`` is the last one where there are enough, () none."""
     twin: TwinConfig = field(default_factory=TwinConfig)
 
     def __post_init__(self) -> None:
-        if self.task != "lift":
-            raise ConfigError(f"task is {self.task!r}, accepted ['lift']")
-        if self.hardware not in HARDWARE:
-            raise ConfigError(f"hardware is {self.hardware!r}, accepted {list(HARDWARE)}")
-        if self.alignment not in ALIGNMENT:
-            raise ConfigError(f"alignment is {self.alignment!r}, accepted {list(ALIGNMENT)}")
-        if self.hardware == "real" and self.mode == "shadow":
-            raise ConfigError("mode shadow lets commands pass unfiltered: accepted with hardware twin or fake only")
+        accept(hardware=self.hardware, mode=self.mode, alignment=self.alignment)
+        if self.task not in TASKS:
+            raise ConfigError(f"task is {self.task!r}, accepted {list(TASKS)}: only these can be deployed so far")
         if self.hardware == "twin" and (self.arm or self.hand or self.devices):
             raise ConfigError("the twin has no devices: say hardware=fake or hardware=real")
         if not 0 <= self.sway <= 0.3:
@@ -139,69 +117,6 @@ class DeployResult:
     run_dir: str
 
 
-class Processes:
-    """The children of a run, stopped in the reverse order of their start at the latest."""
-
-    def __init__(self, folder: Path, config: Path, environment: dict[str, str]):
-        self.folder, self.config, self.environment = folder, config, environment
-        self.running: dict[str, subprocess.Popen] = {}
-        self.extra: dict[str, list[str]] = {}
-        """Further arguments by name, such as topics that are remapped."""
-
-    def start(self, name: str, module: str) -> subprocess.Popen:
-        """Start ``palmar.real_robot.<module>``; its log is ``<name>.log``."""
-        with (self.folder / f"{name}.log").open("ab") as out:
-            self.running[name] = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", f"palmar.real_robot.{module}", "--config", str(self.config)),
-                    *self.extra.get(name, []),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                env=self.environment,
-                start_new_session=True,
-            )
-        return self.running[name]
-
-    def check(self) -> None:
-        """Raise if one has died.
-
-        Raises:
-            DeployError: With its name, exit status and the end of its log.
-        """
-        for name, child in self.running.items():
-            if child.poll() is not None:
-                raise DeployError(f"{name} died with status {child.returncode}: {self.tail(name)}")
-
-    def tail(self, name: str) -> str:
-        """The last lines of a log."""
-        path = self.folder / f"{name}.log"
-        return " | ".join(path.read_text(errors="replace").splitlines()[-3:]) if path.exists() else ""
-
-    def stop(self, name: str, patience: float = STOP) -> None:
-        """End one: SIGTERM, and SIGKILL after ``patience`` seconds."""
-        child = self.running.pop(name, None)
-        if child is None or child.poll() is not None:
-            return
-        child.terminate()
-        try:
-            child.wait(patience)
-        except subprocess.TimeoutExpired:
-            log.error("%s did not stop within %.0f s: killed", name, patience)
-            child.kill()
-            child.wait()
-
-    def __enter__(self) -> Processes:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for name in reversed(list(self.running)):
-            self.stop(name)
-
-
 def resolve(config: DeployConfig) -> tuple[RunConfig, int]:
     """The run's configuration, written to ``<out>/run.json``, and the index of the named object.
 
@@ -209,7 +124,7 @@ def resolve(config: DeployConfig) -> tuple[RunConfig, int]:
         PalmarError: If anything in it cannot be; nothing has been started then.
     """
     robot = load_robot(config.robot)
-    world = lift_world(robot, config.instruction, seed=config.seed, dt=0.001)
+    world = lift_world(robot, config.instruction, seed=config.seed, dt=DT)
     path = Path(config.constraints)
     if not path.is_file():
         path = Path(str(files("palmar.configs") / "constraints" / f"{config.constraints}.yaml"))
@@ -241,6 +156,7 @@ def resolve(config: DeployConfig) -> tuple[RunConfig, int]:
         mode=config.mode,
         twin=config.twin,
         priority=config.priority,
+        control_cores=realtime.reserve(config.cores, least=CORES[config.hardware]),
         bundle=str(Path(config.bundle).resolve()) if config.bundle else "",
         sway=config.sway,
         instruction=config.instruction,
@@ -268,96 +184,11 @@ def deploy(config: DeployConfig, *, progress: Progress | None = None) -> DeployR
         raise DeployError(why)
     say = progress or (lambda what, share: None)
     run, target = resolve(config)
-    folder = Path(run.run_dir)
-    environment = ros_env.isolated(run.domain, folder)
-    try:
-        with ExitStack() as stack:
-            children = stack.enter_context(Processes(folder, folder / "run.json", environment))
-            up = bring_up(run, children, record=config.record, cameras=config.cameras, say=say)
-            outcome = _watch(target, children, up, timeout=config.timeout, say=say)
-            say("stopping", 1.0)
-            return _wind_down(run, target, children, outcome)
-    finally:
-        for path in run.memories:
-            Path(path).unlink(missing_ok=True)  # only a process that was killed leaves its file
-
-
-def bring_up(
-    run: RunConfig, children: Processes, *, record: bool, say: Progress, cameras: bool = False
-) -> dict[str, shared.SharedMap]:
-    """Start everything in order and activate it; the shared files, attached.
-
-    Raises:
-        DeployError: If something did not start in time.
-    """
-    maps = start_hardware(run, children, say=say)
-    if record:
-        children.start("recorder", "recorder")
-    if cameras:
-        children.start("images", "nodes.images")
-    children.start("bridge", "nodes.bridge")
-    children.start("policy", "nodes.policy")
-    children.start("control", "control")
-    say("starting control, bridge and policy", 0.0)
-    control = _attach(Path(run.control_memory), "control", children)
-    _until(lambda: control.blocks["state"].read() is not None, READY, "control process", children)
-    say("configuring and activating nodes", 0.0)
-    activate(children, *((*NODES, IMAGES) if cameras else NODES))
-    return maps | {"control": control}
-
-
-def start_hardware(run: RunConfig, children: Processes, *, say: Progress) -> dict[str, shared.SharedMap]:
-    """Start the twin, the fakes and the devices that ``run`` has; the twin's shared file, attached.
-
-    Raises:
-        DeployError: If one did not start in time, as when a device does not answer on its port.
-    """
-    maps = {}
-    if run.hardware != "real":
-        say("starting the twin", 0.0)
-        children.start("twin", "twin")
-        maps["twin"] = _attach(Path(run.twin_memory), "twin", children)
-    if run.hardware == "fake":
-        say("starting the fakes", 0.0)
-        children.start("fakes", "fakes.serve")
-        _until((children.folder / "fakes.json").exists, DEVICE, "fakes", children)
-    for device in run.devices:
-        say(f"opening the {device.name}", 0.0)
-        children.extra[device.name] = ["--name", device.name]
-        children.start(device.name, "device")
-    for device in run.devices:
-        _until(Path(device.memory).exists, DEVICE, device.name, children)
-    return maps
-
-
-def activate(children: Processes, *nodes: str) -> None:
-    """Configure and activate lifecycle nodes.
-
-    Raises:
-        DeployError: If one refused, with the end of the nodes' logs.
-    """
-    steps = [sys.executable, "-m", "palmar.real_robot.nodes.lifecycle", "--config", str(children.config)]
-    for node in nodes:
-        steps += ["--node", node]
-    steps += ["--do", "configure", "--do", "activate", "--timeout", "60"]
-    done = subprocess.run(steps, env=children.environment, capture_output=True, text=True, timeout=300)
-    if done.returncode != 0:
-        logs = {name: children.tail(name) for name in ("bridge", "policy")}
-        raise DeployError(f"{done.stderr.strip().splitlines()[-1:]}; {logs}")
-
-
-def _attach(path: Path, kind: str, children: Processes) -> shared.SharedMap:
-    _until(path.exists, READY, kind, children)
-    return shared.attach(path, LAYOUTS, kind=kind)
-
-
-def _until(condition: Callable[[], bool], timeout: float, what: str, children: Processes) -> None:
-    end = time.monotonic() + timeout
-    while not condition():
-        children.check()
-        if time.monotonic() > end:
-            raise DeployError(f"{what} was not ready within {timeout} s: {children.tail(what)}")
-        time.sleep(0.02)
+    with Processes(run) as children:
+        up = bring_up(children, record=config.record, cameras=config.cameras, say=say)
+        outcome = _watch(target, children, up, timeout=config.timeout, say=say)
+        say("stopping", 1.0)
+        return _wind_down(run, target, children, outcome)
 
 
 @dataclass(frozen=True)
@@ -431,8 +262,7 @@ def _wind_down(run: RunConfig, target: int, children: Processes, outcome: _Outco
     """Stop policy, bridge, control, hardware, recorder in this order, and gather what they left."""
     folder = Path(run.run_dir)
     recorded = "recorder" in children.running
-    for name in ("policy", "images", "bridge", "control", "hand", "arm", "fakes", "twin"):
-        children.stop(name)
+    children.wind_down()
     control = json.loads((folder / "control.json").read_text())
     measured: dict[str, Any] = {k: control[k] for k in DeployResult.__dataclass_fields__ if k in control}
     measured["intervention_s"] = outcome.intervention

@@ -11,19 +11,20 @@ import json
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from palmar.real_robot import realtime, shared
+from palmar.real_robot import process, realtime, shared
 from palmar.real_robot.config import DeviceConfig, RunConfig
 from palmar.real_robot.drivers import find
 from palmar.real_robot.drivers.error import DriverError
 from palmar.real_robot.layout import wire_layout
-from palmar.real_robot.process import Stopping, begin
+from palmar.real_robot.process import Stopping
 from palmar.safety.config import load
-from palmar.safety.types import Command, CommandRefused, ConfigError, PalmarError
+from palmar.safety.types import Command, CommandRefused, ConfigError
 from palmar.sim.interface import Robot, RobotState
 
 RATE = 1000.0
@@ -195,8 +196,13 @@ def with_fakes(device: DeviceConfig, run: RunConfig) -> dict[str, Any]:
         raise ConfigError(f"no fake of {device.name} in {path}: {error!r}") from error
 
 
-def run_device(run: RunConfig, device: DeviceConfig, stopping: Stopping, log: logging.Logger) -> dict[str, int]:
-    """Serve the device until told to stop; leaves the hardware holding."""
+def run_device(run: RunConfig, device: DeviceConfig, stopping: Stopping, log: logging.Logger) -> None:
+    """Serve the device until told to stop; leaves the hardware holding.
+
+    Raises:
+        PalmarError: If the driver's configuration is refused or the hardware does not answer.
+    """
+    device = replace(device, settings=with_fakes(device, run))
     robot = run.robot_model().hash()
     config = configuration(device)
     driver = open_driver(device, config)
@@ -213,7 +219,7 @@ def run_device(run: RunConfig, device: DeviceConfig, stopping: Stopping, log: lo
             while not stopping:
                 if not (served.cycle() and paced):
                     beat.wait()
-            return served.summary()
+            log.info("stopped: %s", served.summary())
         finally:
             memory.close()
     finally:
@@ -225,16 +231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="device", allow_abbrev=False)
     parser.add_argument("--name", required=True, help="arm or hand")
     name = parser.parse_known_args(argv)[0].name
-    run, log = begin(name, argv)
-    try:
-        device = run.device(name)
-        settings = with_fakes(device, run)
-        summary = run_device(run, DeviceConfig(**{**vars(device), "settings": settings}), Stopping(), log)
-    except PalmarError as error:
-        log.error("%s: %s", type(error).__name__, error)
-        return 2
-    log.info("stopped: %s", summary)
-    return 0
+    return process.main(name, lambda run, stopping, log: run_device(run, run.device(name), stopping, log), argv)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import numpy as np
 from palmar.real_robot.shared import Description, Layout
 from palmar.safety.types import CONTACT_PAIRS, State
 
+FRESH = 0.1
+"""A control process whose newest state is older is not there [s]."""
 MAX_CHUNK = 64
 """Targets a chunk may have."""
 MAX_PEOPLE = 8
@@ -44,11 +46,8 @@ def control_layout(d: Description) -> Layout:
         ("stiffness", "f8", (MAX_CHUNK, n)),
         ("damping", "f8", (MAX_CHUNK, n)),
     ]
-    request = [
-        ("beat", "i8"), ("pid", "i8"), ("stop", "i8"), ("reset", "i8"), ("estop", "i8"),
-        ("hold", "i8"), ("reason", NAME), ("release", "i8"),
-    ]  # fmt: skip
     operator = [(what, "i8") for what in OPERATOR]
+    request = [*operator, ("beat", "i8"), ("pid", "i8"), ("hold", "i8"), ("reason", NAME)]
     people = [
         ("count", "i8"),
         ("received", "f8"),
@@ -65,7 +64,7 @@ def control_layout(d: Description) -> Layout:
         ("impedance", "i8"), ("stiffness", "f8", (n,)), ("damping", "f8", (n,)),
     ]  # fmt: skip
     counters = [
-        ("beat", "i8"), ("ready", "i8"), ("realtime", "i8"), ("missed", "i8"), ("late_max", "f8"),
+        ("beat", "i8"), ("realtime", "i8"), ("missed", "i8"), ("late_max", "f8"),
         ("chunks", "i8"), ("refused", "i8"), ("refusal", NAME), ("driver_errors", "i8"), ("dropped", "i8"),
         ("lost_at", "f8"), ("intervention_s", "f8"), ("worst", "f8", (k,)),
         ("foreseen_t", "f8"), ("foreseen", NAME), ("edited_from", "f8"), ("edited_seq", "i8"),

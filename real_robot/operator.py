@@ -16,12 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from palmar.real_robot import shared
-from palmar.real_robot.layout import LAYOUTS, OPERATOR, STATES
+from palmar.real_robot import records, shared
+from palmar.real_robot.layout import FRESH, LAYOUTS, OPERATOR, STATES
 from palmar.safety.types import PalmarError, State
 
-FRESH = 0.1
-"""A control process silent for longer is not there [s]."""
 ANSWER = 0.5
 """How long to wait for what was asked [s]."""
 PATTERN = "palmar-*-control"
@@ -171,12 +169,12 @@ class Operator:
 
 def status(s: Any, names: tuple[str, ...], now: float) -> Status:
     """A record of the block ``state`` in words; ``now`` is monotonic time [s]."""
-    active, ahead = int(s["active"]), float(s["foreseen_t"]) - now
+    ahead = float(s["foreseen_t"]) - now
     return Status(
         silent=now - float(s["t"]),
         state=STATES[int(s["state"])].value,
         reason=s["reason"].decode(),
-        active=tuple(name for k, name in enumerate(names) if active >> k & 1),
+        active=records.active(s, names),
         margins=_known(names, s["margins"]),
         worst=_known(names, s["worst"]),
         foreseen=s["foreseen"].decode(),

@@ -9,10 +9,11 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from palmar.real_robot import config
+from palmar.real_robot import config, realtime
+from palmar.safety.types import PalmarError
 
 
 class Stopping:
@@ -31,15 +32,35 @@ class Stopping:
 
 
 def begin(name: str, argv: Sequence[str] | None) -> tuple[config.RunConfig, logging.Logger]:
-    """Configuration and log of the process ``name``; ``argv`` is ``--config FILE``."""
+    """Configuration and log of the process ``name``, which is on its cores then; ``argv`` is ``--config FILE``.
+
+    Raises:
+        ConfigError: If the configuration cannot be read.
+    """
     parser = argparse.ArgumentParser(prog=name)
     parser.add_argument("--config", type=Path, required=True, help="the run's JSON file")
     args, _ = parser.parse_known_args(argv)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s {name} %(levelname)s %(message)s")
+    log = logging.getLogger(name)
     run = config.read(args.config)
     if run.die_with_parent:
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-    return run, logging.getLogger(name)
+    log.info("%s", realtime.keep(run.control_cores, inside=name == "control"))
+    return run, log
+
+
+def main(
+    name: str, serve: Callable[[config.RunConfig, Stopping, logging.Logger], None], argv: Sequence[str] | None
+) -> int:
+    """Run the process ``name`` until SIGTERM or SIGINT; exit status 2, and its reason in the log, if it is refused."""
+    stopping = Stopping()
+    try:
+        run, log = begin(name, argv)
+        serve(run, stopping, log)
+    except PalmarError as error:
+        logging.getLogger(name).error("%s: %s", type(error).__name__, error)
+        return 2
+    return 0
 
 
 class Watch:

@@ -1,4 +1,4 @@
-"""Keeping a 1 kHz beat in Python: absolute deadlines, real-time priority, no garbage collection."""
+"""Keeping a 1 kHz beat in Python: absolute deadlines, real-time priority, a core of its own, no garbage collection."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import ctypes
 import gc
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+from palmar.safety.types import ConfigError
 
 SPIN = 60e-6
 """The last stretch before a deadline is spun, at most; a longer spin meets the kernel's throttling [s]."""
@@ -60,6 +64,39 @@ def go_realtime(priority: int) -> str:
     locked = libc.mlockall(1) == 0  # MCL_CURRENT: MCL_FUTURE would fail later allocations at a low limit
     granted.append("memory locked" if locked else f"memory not locked ({os.strerror(ctypes.get_errno())})")
     return ", ".join(granted)
+
+
+def reserve(asked: str | Sequence[int], *, least: int = 2) -> tuple[int, ...]:
+    """The cores that the control process has for itself, of those that this process may use; () for none.
+
+    Args:
+        asked: ``auto`` takes the last core where there are ``least``; otherwise the cores by number, none of them too.
+        least: With fewer cores than this ``auto`` takes none: the rest of the run would starve on what is left.
+
+    Raises:
+        ConfigError: If one of them is not ours to use, or none would be left for the other processes.
+    """
+    allowed = sorted(os.sched_getaffinity(0))
+    if isinstance(asked, str):
+        if asked != "auto":
+            raise ConfigError(f"cores is {asked!r}, accepted 'auto' or a list of {allowed}")
+        return (allowed[-1],) if len(allowed) >= least else ()
+    if not set(asked) <= set(allowed) or set(asked) == set(allowed):
+        raise ConfigError(f"cores is {list(asked)}, accepted 'auto' or a list of {allowed} that leaves one over")
+    return tuple(sorted(set(asked)))
+
+
+def keep(reserved: Sequence[int], *, inside: bool) -> str:
+    """Keep this process, its threads and children, on the reserved cores or off them; where it is, in words."""
+    if not reserved:
+        return "on any core"
+    cores = {core for core in os.sched_getaffinity(0) if (core in reserved) is inside}
+    try:
+        for task in Path("/proc/self/task").iterdir():
+            os.sched_setaffinity(int(task.name), cores)
+    except (OSError, ValueError) as error:
+        return f"on any core ({error})"
+    return f"on core {', '.join(map(str, sorted(cores)))}"
 
 
 def prefer(nice: int) -> bool:

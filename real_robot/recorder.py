@@ -17,20 +17,18 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from palmar.real_robot import realtime, shared
+from palmar.real_robot import process, realtime, records, shared
 from palmar.real_robot.config import RunConfig
-from palmar.real_robot.layout import LAYOUTS, STATES
-from palmar.real_robot.process import Stopping, begin
+from palmar.real_robot.layout import LAYOUTS
+from palmar.real_robot.process import Stopping
 from palmar.rollouts.header import RolloutHeader
 from palmar.rollouts.model import fingerprint
 from palmar.rollouts.record import RolloutWriter
-from palmar.safety.types import Chunk, Verdict
 
 EVERY = 0.02
 """Time between two looks at the rings [s]."""
 FIRST_STATE = 30.0
 """How long to wait for the twin's first step [s]."""
-PHYSICS_DT = 0.001
 
 
 class Recorder:
@@ -61,12 +59,12 @@ class Recorder:
 
     def _physics(self, twin: shared.SharedMap) -> dict[str, Any]:
         """Fields of the header from which the physics can be repeated."""
-        start = twin.blocks["start"].read()
+        start, model = twin.blocks["start"].read(), mujoco.MjModel.from_xml_string(self.run.scene)
         assert start is not None
         return {
-            "physics_dt": PHYSICS_DT,
+            "physics_dt": model.opt.timestep,
             "model_xml": self.run.scene,
-            "model_hash": fingerprint(mujoco.MjModel.from_xml_string(self.run.scene)),
+            "model_hash": fingerprint(model),
             "state0": np.array(start["state"]),
         }
 
@@ -122,29 +120,17 @@ class Recorder:
             self.writer.servo(step, r["stiffness"], r["damping"])
             self._servo = gains
 
-    def _put_ticks(self, records: np.ndarray) -> int:
+    def _put_ticks(self, ticks: np.ndarray) -> int:
         w = self.writer
-        for r in records:
+        for r in ticks:
             t = float(r["t"])
             w.joint_state(t, r["q"], r["qd"], r["tau"])
             w.intended(t, r["intended"])
             w.command(t, r["u"], r["ud"], r["udd"], r["uddd"])
             if r["impedance"]:
                 w.impedance(t, r["stiffness"], r["damping"])
-            w.verdict(t, self._verdict(r))
-        return len(records)
-
-    def _verdict(self, r: Any) -> Verdict:
-        active = int(r["active"])
-        return Verdict(
-            state=STATES[int(r["state"])],
-            reason=r["reason"].decode(),
-            changed=bool(r["changed"]),
-            edit=float(r["edit"]),
-            active=tuple(name for k, name in enumerate(self.names) if active >> k & 1),
-            margins=dict(zip(self.names, r["margins"].tolist(), strict=True)),
-            compute_s=float(r["compute_s"]),
-        )
+            w.verdict(t, records.verdict(r, self.names))
+        return len(ticks)
 
     def _put_chunk(self, block: shared.Block) -> None:
         """The newest chunk; a policy faster than ``EVERY`` is thinned out."""
@@ -156,14 +142,9 @@ class Recorder:
             return
         if c is None:  # never written
             return
-        self._chunk_version, h = block.version, int(c["count"])
-        if not h:
-            return
-        stiffness, damping = (c["stiffness"][:h], c["damping"][:h]) if c["impedance"] else (None, None)
-        sequence, received = int(c["seq"]), float(c["received"])
-        self.writer.chunk(
-            Chunk(c["q"][:h], c["t"][:h], sequence, received, stiffness=stiffness, damping=damping),
-        )
+        self._chunk_version = block.version
+        if c["count"]:
+            self.writer.chunk(records.chunk(c))
 
     def _put_objects(self, block: shared.Block) -> None:
         """Poses that were heard since the last look; a tracker faster than ``EVERY`` is thinned out."""
@@ -215,9 +196,7 @@ def run_recorder(run: RunConfig, stopping: Stopping, log: logging.Logger) -> Non
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the recorder of ``--config FILE``."""
-    run, log = begin("recorder", argv)
-    run_recorder(run, Stopping(), log)
-    return 0
+    return process.main("recorder", run_recorder, argv)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,23 +16,12 @@ ASKED = 0.02
 
 
 class Stage(Protocol):
-    """What a scenario may touch."""
+    """What a scenario may touch: ``graph.Graph``."""
 
-    def link(self, **changes: object) -> None:
-        """Change what the network and the people do; see ``nodes.link.Link``."""
-        ...
-
-    def ask(self, what: str) -> None:
-        """An operator's request."""
-        ...
-
-    def signal(self, process: str, number: int) -> None:
-        """Send a signal to a process of the run."""
-        ...
-
-    def restart(self, process: str) -> None:
-        """Start a process again that was killed, and bring its node up."""
-        ...
+    def link(self, **changes: object) -> None: ...  # noqa: D102
+    def ask(self, what: str) -> None: ...  # noqa: D102
+    def signal(self, process: str, number: int) -> None: ...  # noqa: D102
+    def restart(self, process: str) -> None: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -168,11 +156,3 @@ def choose(
     wanted = [s for s in every if (s.name in only if only else s.short or not short)]
     fits = [s for s in wanted if not s.margin or s.margin in margins]
     return tuple(fits), tuple(s for s in wanted if s not in fits)
-
-
-def kill(process: int, number: int) -> None:
-    """Send a signal; a process that is gone already is no error."""
-    try:
-        os.kill(process, number)
-    except ProcessLookupError:
-        pass

@@ -15,10 +15,10 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
-from palmar.real_robot import realtime, shared
+from palmar.real_robot import process, realtime, shared
 from palmar.real_robot.config import RunConfig, TwinConfig
 from palmar.real_robot.layout import twin_layout
-from palmar.real_robot.process import Stopping, begin
+from palmar.real_robot.process import Stopping
 from palmar.safety.types import CONTACT_PAIRS, ConfigError
 from palmar.sim.tracker import Tracker, TrackerConfig
 
@@ -245,9 +245,7 @@ def run_twin(run: RunConfig, stopping: Stopping, log: logging.Logger) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the twin of ``--config FILE``."""
-    run, log = begin("twin", argv)
-    run_twin(run, Stopping(), log)
-    return 0
+    return process.main("twin", run_twin, argv)
 
 
 if __name__ == "__main__":

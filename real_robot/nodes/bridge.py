@@ -23,7 +23,7 @@ from visualization_msgs.msg import MarkerArray
 
 from palmar.real_robot import shared
 from palmar.real_robot.config import RunConfig
-from palmar.real_robot.layout import LAYOUTS
+from palmar.real_robot.layout import FRESH, LAYOUTS, OPERATOR
 from palmar.real_robot.nodes import (
     executed,
     incoming,
@@ -42,10 +42,6 @@ from palmar.real_robot.nodes.refusals import Refusals
 from palmar.real_robot.nodes.topics import LATCHED, NEWEST
 from palmar.safety.types import CommandRefused
 
-OPERATOR = ("stop", "reset", "estop", "release")
-"""Services of the operator: counters of the request block."""
-FRESH = 0.1
-"""A control process silent for longer is not there [s]."""
 STATE_HZ, GRAPH_HZ, DIAGNOSTICS_HZ = 100.0, 10.0, 1.0
 CONTROL_WAIT = 60.0
 """How long ``configure`` waits for the control process to appear [s]."""

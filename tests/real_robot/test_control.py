@@ -140,55 +140,6 @@ def test_stiffness_that_nobody_meters_is_refused_by_name(rig):
     rig.run_until_moving(toy.HOME)
 
 
-def test_people_are_handed_to_the_filter_with_their_time_of_receipt():
-    from types import SimpleNamespace
-
-    from palmar.real_robot.control import Control
-    from palmar.real_robot.layout import control_layout
-    from palmar.real_robot.shared import Block, Description
-
-    dtype = control_layout(Description(kind="control", robot="", joints=("a",))).blocks["people"]
-    block = Block(memoryview(bytearray(Block.HEAD + dtype.itemsize)), dtype)
-    control = SimpleNamespace(blocks={"people": block}, _versions={"people": 0}, _people=None)
-    control._changed = lambda name: Control._changed(control, name)
-    Control._heed_people(control)
-    assert control._people is None
-    r = block.record
-    r["count"], r["received"] = 1, 12.5
-    r["ends"][0], r["radius"][0], r["velocity"][0] = [[1, 0, 0], [1, 0, 2]], 0.3, [0.1, 0, 0]
-    block.write()
-    Control._heed_people(control)
-    p = control._people
-    assert p.received == 12.5 and p.ends.shape == (1, 2, 3) and p.radius.tolist() == [0.3]
-    r["count"], r["received"] = 0, 13.0
-    block.write()
-    Control._heed_people(control)
-    assert control._people.received == 13.0 and len(control._people.radius) == 0
-
-
-def test_tracked_objects_are_handed_to_the_filter_once_each_was_seen():
-    from types import SimpleNamespace
-
-    from palmar.real_robot.control import Control
-    from palmar.real_robot.layout import twin_layout
-    from palmar.real_robot.shared import Block, Description
-
-    description = Description(kind="twin", robot="", joints=("a",), objects=("red", "blue"), sizes=(1, 1, 1))
-    dtype = twin_layout(description).blocks["objects"]
-    block = Block(memoryview(bytearray(Block.HEAD + dtype.itemsize)), dtype)
-    control = SimpleNamespace(tracker=block, _objects=None, _objects_version=0)
-    assert Control._look(control) is None
-    r = block.record
-    r["seq"], r["position"] = [1, 0], [[0.5, 0, 0.03], [np.nan] * 3]
-    block.write()
-    assert Control._look(control) is None
-    r["seq"], r["position"] = [1, 1], [[0.5, 0, 0.03], [0.6, 0, 0.03]]
-    block.write()
-    position, quaternion = Control._look(control)
-    assert position.tolist() == [[0.5, 0, 0.03], [0.6, 0, 0.03]] and quaternion.shape == (2, 4)
-    assert Control._look(control)[0] is position  # nothing new is not read again
-
-
 def test_what_cannot_be_followed_leaves_the_robot_unmoved(rig):
     before = rig.state()["u"].copy()
     now = time.monotonic()

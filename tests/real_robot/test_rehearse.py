@@ -12,7 +12,7 @@ import toy_robot as toy
 
 from palmar.cli import rehearse as cli_rehearse
 from palmar.cli.main import main
-from palmar.real_robot import rehearse, scenarios
+from palmar.real_robot import graph, judge, rehearse, scenarios
 from palmar.real_robot.deploy import DeployConfig
 from palmar.real_robot.nodes import link
 from palmar.rollouts.rollout import Commands, Joints, Verdicts
@@ -44,7 +44,7 @@ def rollout(state, reason, *, moving, margin):
 
 def played(scenario, **changes):
     values = {"begin": 10.05, "undone": 10.5495, "end": 10.6, "resumed": 10.58, "speeds": np.zeros((0, 2))}
-    return rehearse.Played(scenario, **(values | changes))
+    return graph.Played(scenario, **(values | changes))
 
 
 CRASH = next(s for s in scenarios.SCENARIOS if s.name == "policy crashes")
@@ -60,12 +60,12 @@ def story(*, at=60, still=100, reason="policy_died", low=0.1):
     )  # fmt: skip
 
 
-def judge(tmp_path, told, **changes):
-    return rehearse._judge(played(CRASH, **changes), told, run_of(tmp_path))
+def judged(tmp_path, told, **changes):
+    return judge.judge(played(CRASH, **changes), told, run_of(tmp_path))
 
 
 def test_a_scenario_as_it_must_be_passes_with_its_times(tmp_path):
-    row = judge(tmp_path, story())
+    row = judged(tmp_path, story())
     assert row.ok and row.reason == "policy_died" and row.worst == "joint_position"
     assert row.reaction_ms == pytest.approx(10.0, abs=1e-6) and row.standstill_ms == pytest.approx(49.0, abs=1e-6)
     assert row.resumed_ms == pytest.approx(30.5, abs=1e-6)
@@ -82,7 +82,7 @@ def test_a_scenario_as_it_must_be_passes_with_its_times(tmp_path):
     ],
 )
 def test_whatever_is_not_as_it_must_be_is_named(tmp_path, told, changes, problem):
-    row = judge(tmp_path, told, **changes)
+    row = judged(tmp_path, told, **changes)
     assert not row.ok and any(problem in p for p in row.problems), row.problems
 
 
@@ -91,21 +91,21 @@ def test_a_busy_machine_s_reason_does_not_hide_the_one_that_was_expected(tmp_pat
     reason = list(told.verdicts.reason)
     reason[60:70] = ["missed_period"] * 10
     told.verdicts = replace(told.verdicts, reason=tuple(reason))
-    assert judge(tmp_path, told).reaction_ms == pytest.approx(20.0, abs=1e-6)
+    assert judged(tmp_path, told).reaction_ms == pytest.approx(20.0, abs=1e-6)
 
 
 def test_without_a_filter_the_twin_s_truth_says_whether_it_stands(tmp_path):
     t = np.arange(0.0, 1.0, 0.002)
     moving = np.stack([10.05 + t, np.where(t < 0.1, 0.5, 0.0)], axis=1)
-    row = rehearse._judge(played(scenarios.LAST, speeds=moving, resumed=None), story(), run_of(tmp_path))
+    row = judge.judge(played(scenarios.LAST, speeds=moving, resumed=None), story(), run_of(tmp_path))
     assert row.ok and row.standstill_ms == pytest.approx(98.0, abs=0.1)
     never = np.stack([10.05 + t, np.full(len(t), 0.5)], axis=1)
-    row = rehearse._judge(played(scenarios.LAST, speeds=never, resumed=None), story(), run_of(tmp_path))
+    row = judge.judge(played(scenarios.LAST, speeds=never, resumed=None), story(), run_of(tmp_path))
     assert row.problems == ("the hardware did not stop by itself",)
 
 
 def test_what_could_not_be_played_is_no_pass(tmp_path):
-    row = rehearse._judge(played(CRASH, blocked="latched state_stale"), story(), run_of(tmp_path))
+    row = judge.judge(played(CRASH, blocked="latched state_stale"), story(), run_of(tmp_path))
     assert not row.ok and row.state == "latched" and "does not follow the policy" in row.problems[0]
 
 
