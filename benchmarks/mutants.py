@@ -1,0 +1,256 @@
+"""Which changes of ``safety/`` no test notices: a mutation run, and its report docs/mutation.md.
+
+    python -m palmar.benchmarks.mutants [--modules tank qp] [--again | --rest]
+
+A script of our own, for mutmut passes decorated functions by, which here are all compiled kernels, and cosmic-ray
+runs one command for every mutant: a fresh process each time, on numba's cache, which after a change of a callee
+in another file goes on with the old machine code.  Here a process with all libraries imported is forked for each
+mutant of a copy of the tree, and every kernel that a change may reach is taken out of a copy of the cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import hashlib
+import json
+import os
+import random
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from palmar.benchmarks.mutants_places import Place, places
+
+SEED, COUNT, LEAST = 6, 240, 2
+"""Of the drawing: how many in all, spread by lines of code, and the fewest of a file."""
+CPU_S = 150
+"""CPU time of a mutant's tests after which it counts as killed, by the clock [s]: over three times the slowest file."""
+MARKS = "not slow and not gpu and not fault"
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("assets", "benchmarks", "cli", "configs", "policies", "real_robot", "rollouts", "safety", "sim")
+RESULTS = ROOT / "benchmarks" / "results" / "mutants.json"
+EXPLAINED = ROOT / "benchmarks" / "mutants_explained.json"
+REPORT = ROOT / "docs" / "mutation.md"
+
+TESTS = {
+    "batched": "batched", "batched_obstacles": "batched", "batched_rows": "batched", "batched_stop": "batched",
+    "batched_tree": "batched", "boxes": "obstacles", "capsules": "geometry hulls", "check": "check",
+    "chunks": "chunks lookahead", "config": "config", "constraints": "constraints hazard_margins config",
+    "declared": "config", "dynamics": "dynamics torque", "enforced": "config constraints qp tank obstacles filter",
+    "evidence": "check", "filter": "filter tank check", "geometry": "geometry hulls stop qp", "hazards": "hazard_margins",
+    "hulls": "hulls geometry", "intention": "filter", "interior_point": "batched", "judge": "filter",
+    "ledger": "tank", "lookahead": "lookahead", "margins": "constraints hazard_margins", "namespace": "constraints",
+    "obstacles": "obstacles", "qp": "qp naive filter", "reading": "constraints hazard_margins", "reflex": "filter",
+    "robot": "constraints dynamics config filter", "roll": "lookahead", "rows": "qp dynamics naive stop filter",
+    "sight": "obstacles", "stop": "stop watchdog qp torque filter", "tank": "tank", "torque": "torque stop",
+    "tracking": "filter batched", "types": "constraints chunks filter", "watchdog": "watchdog",
+}  # fmt: skip
+"""Files of tests/safety that judge a module first; the others do with ``--rest``."""
+
+
+def draw(modules: Iterable[str], folder: Path, counts: dict[str, int]) -> dict[str, tuple[str, Place]]:
+    """The mutants of each module by their id: kinds in turn, places of a kind by chance."""
+    drawn: dict[str, tuple[str, Place]] = {}
+    for module in modules:
+        source = (folder / "safety" / f"{module}.py").read_bytes()
+        rng = random.Random(f"{SEED} {module}")
+        kinds: dict[str, list[Place]] = {}
+        for place in places(source):
+            kinds.setdefault(place.kind, []).append(place)
+        for kind in kinds.values():
+            rng.shuffle(kind)
+        order = sorted(kinds)
+        rng.shuffle(order)
+        turns = [kinds[k][i] for i in range(len(places(source))) for k in order if i < len(kinds[k])]
+        digest = hashlib.sha256(source).hexdigest()[:8]
+        for place in turns[: counts[module]]:
+            drawn[f"{module}-{digest}-{place.start}-{place.end}-{place.new.decode().strip()}"] = (module, place)
+    return drawn
+
+
+def shares(folder: Path) -> dict[str, int]:
+    """How many mutants each module of ``safety`` gets."""
+    lines = {p.stem: len(p.read_text().splitlines()) for p in sorted((folder / "safety").glob("*.py"))}
+    lines = {module: n for module, n in lines.items() if n}
+    return {module: max(LEAST, round(COUNT * n / sum(lines.values()))) for module, n in lines.items()}
+
+
+def reached(folder: Path, module: str, name: str) -> set[str]:
+    """Top-level names whose meaning may change with ``name`` of ``module``: by words, so rather too many."""
+    uses: dict[str, set[str]] = {}
+    for path in (*(folder / "safety").glob("*.py"), *(folder / "sim").rglob("*.py"), *(folder / "tests").rglob("*.py")):
+        for node in ast.parse(path.read_bytes()).body:
+            for target in getattr(node, "targets", None) or [getattr(node, "target", node)]:
+                if defined := getattr(node, "name", getattr(target, "id", "")):
+                    words = {getattr(n, "id", getattr(n, "attr", "")) for n in ast.walk(node)}
+                    uses.setdefault(defined, set()).update(words)
+    found = {name}
+    while more := {user for user, words in uses.items() if words & found} - found:
+        found |= more
+    return found
+
+
+class Copy:
+    """A copy of the tree in a temporary folder, where mutants live and die."""
+
+    def __init__(self, at: Path) -> None:
+        self.at = at
+        tracked = subprocess.run(
+            ["git", "ls-files", "--", ".", ":!*.png"], cwd=ROOT, text=True, capture_output=True, check=True
+        )
+        for name in tracked.stdout.splitlines():
+            if (ROOT / name).is_file():
+                (at / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, at / name)
+        (at / "tests/conftest.py").write_text("")  # what other processes leave behind is no mutant's
+        (at / "names" / "palmar").mkdir(parents=True, exist_ok=True)
+        for name in FOLDERS:
+            with contextlib.suppress(FileExistsError):
+                (at / "names" / "palmar" / name).symlink_to(at / name)
+
+    def judge(self, module: str, place: Place | None, tests: list[str]) -> dict[str, Any]:
+        """What the tests say of a mutant of ``module``, or of the code as it is."""
+        path, warm, cache = self.at / "safety" / f"{module}.py", self.at / "warm", self.at / "cache"
+        source = path.read_bytes()
+        if place is not None:
+            shutil.rmtree(cache, ignore_errors=True)
+            shutil.copytree(warm, cache, copy_function=os.link)  # numba replaces files, never writes into one
+            names = reached(self.at, module, place.name)
+            for file in cache.rglob("*.nb?"):
+                if set(re.split(r"[.<>-]", file.name)) & names:
+                    file.unlink()
+            path.write_bytes(place.apply(source))
+        began, out = time.monotonic(), self.at / "verdict.json"
+        out.unlink(missing_ok=True)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                _child(self.at, warm if place is None else cache, tests, out)
+            _, status, used = os.wait4(pid, 0)
+        finally:
+            path.write_bytes(source)
+        said = json.loads(out.read_text()) if out.exists() else {"verdict": "crashed", "by": f"status {status}"}
+        if os.WIFSIGNALED(status) and used.ru_utime + used.ru_stime > CPU_S - 1:
+            said = {"verdict": "timeout", "by": f"{CPU_S} s of CPU time"}
+        return {**said, "cpu_s": round(used.ru_utime + used.ru_stime, 1), "wall_s": round(time.monotonic() - began, 1)}
+
+
+class _Recorder:
+    """A plugin of pytest that remembers the first failure."""
+
+    def __init__(self) -> None:
+        self.by = ""
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed and not self.by:
+            self.by = report.nodeid
+
+    def pytest_collectreport(self, report: Any) -> None:
+        if report.failed and not self.by:
+            self.by = f"import by {report.nodeid}"
+
+
+def _child(at: Path, cache: Path, tests: list[str], out: Path) -> None:
+    """Run ``tests`` in the copy, write what was found, end the process."""
+    import numba
+    import pytest
+
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S + 5))
+    os.chdir(at)
+    with open(at / "log.txt", "w") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    numba.config.CACHE_DIR = str(cache)
+    for name in [n for n in sys.modules if n.split(".")[0] == "palmar"]:
+        del sys.modules[name]
+    sys.path.insert(0, str(at / "names"))
+    sys.dont_write_bytecode = True
+    recorder = _Recorder()
+    code = pytest.main(
+        ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:random_order", "-m", MARKS, *tests], plugins=[recorder]
+    )
+    verdict = {0: "survived", 1: "killed", 2: "killed", 3: "killed"}.get(int(code), f"pytest said {code}")
+    out.write_text(json.dumps({"verdict": verdict, "by": recorder.by}))
+    os._exit(0)
+
+
+def _libraries() -> None:
+    """Import what every test imports, once."""
+    import daqp  # noqa: F401
+    import hypothesis  # noqa: F401
+    import mujoco  # noqa: F401
+    import pytest  # noqa: F401
+    import scipy.optimize  # noqa: F401
+    import torch
+    import yaml  # noqa: F401
+    from numba import njit
+    from numba.core import caching
+
+    torch.set_num_threads(1)
+    # The cache is pruned by meaning, so a file's time says nothing.
+    caching._SourceFileBackedLocatorMixin.get_source_stamp = lambda self: 0  # type: ignore[attr-defined]
+    njit(lambda x: x + 1)(1)
+
+
+def _of(names: str) -> list[str]:
+    return [f"tests/safety/test_{name}.py" for name in names.split()]
+
+
+def _save(results: dict[str, Any]) -> None:
+    RESULTS.with_suffix(".tmp").write_text(json.dumps(results, indent=1) + "\n")
+    RESULTS.with_suffix(".tmp").replace(RESULTS)
+
+
+def main() -> None:
+    """Judge what is not judged yet."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--modules", nargs="+", help="only these files of safety")
+    parser.add_argument("--again", action="store_true", help="judge survivors once more, after a change of the tests")
+    parser.add_argument("--rest", action="store_true", help="judge survivors by all other files of tests/safety")
+    parser.add_argument("--folder", type=Path, help="keep the copy of the tree and its compiled kernels here")
+    args = parser.parse_args()
+    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    _libraries()
+    with tempfile.TemporaryDirectory() as temporary:
+        copy = Copy(args.folder or Path(temporary))
+        counts = shares(copy.at)
+        modules = args.modules or list(counts)
+        drawn = draw(modules, copy.at, counts)
+        everything = sorted(p.relative_to(copy.at).as_posix() for p in (copy.at / "tests/safety").glob("test_*.py"))
+        sound: set[str] = set()
+        for key, (module, place) in drawn.items():
+            known = results.get(key)
+            if known and not (known["verdict"] == "survived" and (args.again or args.rest)):
+                continue
+            tests = _of(TESTS[module])
+            if args.rest:
+                tests = [t for t in everything if t not in tests]
+            for test in (t for t in tests if t not in sound):
+                told = copy.judge(module, None, [test])
+                if told["verdict"] != "survived":
+                    raise SystemExit(f"{test} fails on the code as it is: {told}")
+                sound.add(test)
+            told = copy.judge(module, place, tests)
+            source = (copy.at / "safety" / f"{module}.py").read_bytes()
+            lines = [text.split(b"\n")[place.line - 1].strip().decode() for text in (source, place.apply(source))]
+            first = known["first"] if known else told["verdict"]
+            judged = (known["judged"] if known else []) + [t.split("test_")[1][:-3] for t in tests]
+            results[key] = {"module": module, "line": place.line, "name": place.name, "kind": place.kind,
+                            "original": lines[0], "mutant": lines[1], **told, "first": first,
+                            "judged": sorted(set(judged))}  # fmt: skip
+            _save(results)
+            print(f"{told['verdict']:9} {told['cpu_s']:6} s  safety/{module}.py:{place.line}  {lines[0]}  ->  {lines[1]}"
+                  f"  [{told['by']}]", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
