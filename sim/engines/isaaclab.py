@@ -19,16 +19,18 @@ from torch import Tensor
 
 from palmar.safety import config as loader
 from palmar.safety import constraints as constraint_file
-from palmar.safety import tracking
 from palmar.safety.constraints import ConstraintSet
 from palmar.safety.robot import RobotModel
 from palmar.safety.types import CommandRefused, ConfigError, Measurement
+from palmar.sim.device.commands import Commands
+from palmar.sim.device.constraints import limits_on
 from palmar.sim.engines import isaaclab_model
 from palmar.sim.engines.isaaclab_cfg import PalmarEnvCfg
 from palmar.sim.engines.isaaclab_plant import DTYPE, Plant
 from palmar.sim.engines.isaaclab_scene import scene_of
 from palmar.sim.interface import Seen, Start, Task, View
 from palmar.sim.robots import load_robot
+from palmar.sim.starts import asked_of, drawn_contents
 from palmar.sim.tasks import find
 from palmar.sim.tracker import Tracker
 
@@ -50,8 +52,7 @@ def parts_of(cfg: PalmarEnvCfg) -> tuple[Task, RobotModel, ConstraintSet | None]
     if cfg.constraints not in known:
         raise ConfigError(loader.unknown("constraints", cfg.constraints, known))
     held = constraint_file.parse((configs / "constraints" / f"{cfg.constraints}.yaml").read_text(), robot.limits)
-    names = tuple(task.config.constraints)
-    return task, robot, held.select(names) if names else held
+    return task, robot, asked_of(task, held)
 
 
 class PalmarEnv(DirectRLEnv):
@@ -105,12 +106,14 @@ class PalmarEnv(DirectRLEnv):
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict[str, Tensor], dict]:
         """Start every environment afresh; a seed also redraws friction and mass.  {"policy": (B, d)}, extras."""
         self._seeded = seed if seed is not None else self._seeded
-        b, n = self.num_envs, self.robot.n
+        b = self.num_envs
         if self._seeded is not None:
             self.rng, self._seeded = np.random.default_rng(self._seeded), None
-            self._draw_physics()
-        zero = torch.zeros(b, n, dtype=DTYPE, device=self.device)
-        self._u, self._ud, self._udd, self._reference = zero, zero.clone(), zero.clone(), zero.clone()
+            friction, mass = drawn_contents(self.task, self.rng, b)
+            if mass is not None:
+                self.plant.draw(friction, mass)
+        limits = limits_on(self.robot.limits, str(self.device))
+        self._commands = Commands(limits, batch=b, substeps=self.cfg.decimation, dt=self.physics_dt)
         self._t, self._held = np.zeros(b), np.zeros(b)
         self._success, self._peak = np.zeros(b, dtype=bool), torch.zeros(b, 5, dtype=DTYPE, device=self.device)
         self.goal: Array = np.zeros(b)
@@ -131,36 +134,22 @@ class PalmarEnv(DirectRLEnv):
             world = int(torch.nonzero(~torch.isfinite(actions))[0, 0])
             raise CommandRefused(f"action of environment {world} is not finite")
         self._action = _numpy(actions)
-        self._commands = self._track(self._tensor(self.io.joint_target(self._action)))
+        self._sent = self._commands.to(self._tensor(self.io.joint_target(self._action)))
         self._samples: list[dict[str, Tensor]] = []
         self._step = 0
 
     def _apply_action(self) -> None:
         if self._step:
             self._samples.append(self.plant.sample())
-        self.plant.command(self._commands[0][self._step])
+        self.plant.command(self._sent[0][self._step])
         self._step += 1
-
-    def _track(self, target: Tensor) -> tuple[Tensor, ...]:
-        """Joint commands and derivatives at each physics step of the interval, (S, B, n) each."""
-        steps, dt, rows = self.cfg.decimation, self.physics_dt, []
-        for s in range(steps):
-            r, rd = tracking.interpolate(self._reference, target, phase=(s + 1) / (steps + 1e-9), period=steps * dt)
-            x = tracking.toward(self._u, self._ud, r, rd)
-            x = tracking.box_limited(x, self._udd, self._u, self._ud, limits=self.robot.limits, dt=dt)
-            jerk = (x - self._udd) / dt
-            self._u, self._ud = tracking.integrate(self._u, self._ud, x, dt=dt)
-            self._udd = x
-            rows.append((self._u, self._ud, x, jerk))
-        self._reference = target.clone()
-        return tuple(torch.stack(column) for column in zip(*rows, strict=True))
 
     def _get_dones(self) -> tuple[Tensor, Tensor]:
         self._samples.append(self.plant.sample())
         self.plant.check()
         broken, steps = _numpy(self.plant.broken()), self.cfg.decimation
         times = self._tensor(self._t + self.physics_dt * np.arange(1, steps + 1)[:, None])
-        samples = self.plant.measurement(self._samples, times, self._commands)
+        samples = self.plant.measurement(self._samples, times, self._sent)
         self._t = self._t + self.step_dt
         cost, margin = self._costs(samples)
         position, quaternion = (_numpy(x) for x in self.plant.objects())
@@ -245,8 +234,9 @@ class PalmarEnv(DirectRLEnv):
             self.goal = np.zeros((self.num_envs, *goal.shape[1:]), goal.dtype)
         self.goal[ids], self._held[ids], self._t[ids], self._success[ids] = goal, 0.0, 0.0, False
         self._peak[rows] = 0.0
-        self._u, self._ud, self._udd = self._u.clone(), self._ud.clone(), self._udd.clone()
-        self._u[rows], self._ud[rows], self._udd[rows], self._reference[rows] = q, 0.0, 0.0, q
+        fresh, still = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device), torch.zeros_like(self.plant.q)
+        fresh[rows], still[rows] = True, q
+        self._commands.reset(fresh, still)
         self.io.reset(ids, start.q)
         self.tracker.reset(ids, self._t[ids], start.poses[..., :3], start.poses[..., 3:])
         self._restart_carry(rows, self._tensor(start.poses))
@@ -263,14 +253,6 @@ class PalmarEnv(DirectRLEnv):
         m.object_position[rows] = poses[..., :3]
         for name, fresh in self.constraints.start(m).items():
             self._carry.setdefault(name, fresh.clone())[rows] = fresh[rows]
-
-    def _draw_physics(self) -> None:
-        """Friction of tips and objects and mass of objects, one draw per world."""
-        c, b = self.task.config, self.num_envs
-        if not self.task.objects:
-            return
-        friction = None if c.friction is None else self.rng.uniform(c.friction[0], c.friction[1], b)
-        self.plant.draw(friction, self.rng.uniform(c.mass[0], c.mass[1], (b, len(self.task.objects))))
 
     def _tensor(self, x: Array) -> Tensor:
         return torch.as_tensor(np.asarray(x, dtype=np.float64), device=self.device)

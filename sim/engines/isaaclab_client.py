@@ -25,6 +25,7 @@ from palmar.safety.robot import RobotModel
 from palmar.safety.types import CommandRefused, ConfigError, PalmarError
 from palmar.sim.engines import isaaclab_wire as wire
 from palmar.sim.interface import Step, Task
+from palmar.sim.starts import asked_of
 
 Array = np.ndarray
 PYTHON = "PALMAR_ISAAC_PYTHON"
@@ -163,22 +164,10 @@ class IsaacVectorEnv:
 
 
 def make_env(
-    task: Task,
-    robot: RobotModel,
-    constraints: ConstraintSet | None,
-    *,
-    num_envs: int,
-    seed: int = 0,
-    device: str = "cpu",
-    physics: str = "newton_cpu",
-    stagger: bool = False,
+    task: Task, robot: RobotModel, constraints: ConstraintSet | None, *, num_envs: int, **options: Any
 ) -> IsaacVectorEnv:
-    """A vector environment of ``task`` on engine ``isaaclab``; ``constraints`` None switches costs off."""
-    names = tuple(task.config.constraints)
-    held = constraints.select(names) if constraints is not None and names else constraints
-    return IsaacVectorEnv(
-        task, robot, held, num_envs=num_envs, seed=seed, device=device, physics=physics, stagger=stagger
-    )
+    """A vector environment of ``task`` on engine ``isaaclab``, as ``sim.env.make_env``; see ``IsaacVectorEnv``."""
+    return IsaacVectorEnv(task, robot, asked_of(task, constraints), num_envs=num_envs, **options)
 
 
 def text_of(constraints: ConstraintSet) -> str:

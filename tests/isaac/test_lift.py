@@ -169,7 +169,7 @@ def test_in_free_space_it_moves_like_plain_mujoco(fresh):
         action = rng.uniform(-1, 1, (WORLDS, fresh.io.action_dim))
         action[:, 2] = 0.5  # upwards, away from everything
         fresh.step(torch.as_tensor(action, dtype=torch.float32))
-        for u in fresh._commands[0][:, 0].numpy():
+        for u in fresh._sent[0][:, 0].numpy():
             for j, x in zip(fresh.robot.joints, u, strict=True):
                 data.actuator(j).ctrl[0] = x
             mujoco.mj_step(model, data)
