@@ -13,7 +13,6 @@ import math
 import os
 import random
 import select
-import threading
 import time
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +22,7 @@ import numpy as np
 
 from palmar.real_robot.fakes.plant import Plant
 from palmar.real_robot.fakes.serial_line import Terminal
+from palmar.real_robot.fakes.served import Served
 
 SYSTEM_ON, SYSTEM_OFF, TORQUE, PERIOD = 0x40, 0x41, 0x60, 0x81
 INFO, SERIAL, POSITION, TEMPERATURE = 0x80, 0x88, 0x20, 0x38
@@ -114,8 +114,10 @@ class Slcan:
         self._terminal.close()
 
 
-class AllegroHand:
+class AllegroHand(Served):
     """The hand; its plant's joints are index, middle, ring, thumb, four each from the palm outward."""
+
+    orders = ("cut", "restore", "freeze", "drop", "shorten", "silence", "raise_fault", "reset")
 
     def __init__(
         self, plant: Plant, line: Line, *, hand: str = "right", kind: str = "A", device: int = 0, seed: int = 0
@@ -128,29 +130,11 @@ class AllegroHand:
         self._words, self._periods = np.zeros(16), [0, 0, 0]
         self._due, self._heat_due = 0.0, 0.0
         self._cut, self._frozen, self._drop, self._short, self._silent = False, False, 0.0, 0, set[int]()
-        self._rng, self._running, self._thread = random.Random(seed), False, None
+        self._rng = random.Random(seed)
         plant.torque(np.zeros(16))
 
-    def start(self) -> AllegroHand:
-        """Power on: answer from a thread."""
-        self._running = True
-        self._thread = threading.Thread(target=self._serve, name="allegro hand", daemon=True)
-        self._thread.start()
-        return self
-
-    def close(self) -> None:
-        """Power off, bus closed."""
-        self._running = False
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-            self.line.close()
-
-    def __enter__(self) -> AllegroHand:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def _unplug(self) -> None:
+        self.line.close()
 
     # what can be done to it
 
@@ -203,7 +187,7 @@ class AllegroHand:
     # the thread
 
     def _serve(self) -> None:
-        while self._running:
+        while self.running:
             frame = self.line.receive(max(0.0, min(self._due - time.monotonic(), 0.002)) if self._periods[0] else 0.002)
             if frame is not None and not (self._cut or self._frozen):
                 self._obey(*frame)

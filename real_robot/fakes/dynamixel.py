@@ -17,10 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from palmar.real_robot.fakes.dynamixel_motor import HARDWARE_ERRORS, INSTRUCTION_ERROR, Motor
+from palmar.real_robot.fakes.dynamixel_motor import INSTRUCTION_ERROR, Motor
 from palmar.real_robot.fakes.dynamixel_packets import BROADCAST, STATUS, Framer, Packet, fast_status, packet
 from palmar.real_robot.fakes.plant import Plant
 from palmar.real_robot.fakes.serial_line import Damage, Terminal
+from palmar.real_robot.fakes.served import Served
 
 PING, READ, WRITE, REBOOT = 0x01, 0x02, 0x03, 0x08
 SYNC_READ, SYNC_WRITE, FAST_SYNC_READ = 0x82, 0x83, 0x8A
@@ -33,8 +34,13 @@ VELOCITY = 0.229 * 2.0 * math.pi / 60.0
 CRC_ERROR = 0x03
 
 
-class DynamixelBus:
-    """Motors on one bus.  Use as a context manager, or ``start`` and ``close``; methods may be called meanwhile."""
+class DynamixelBus(Served):
+    """Motors on one bus, which live on while the adapter is unplugged; methods may be called meanwhile."""
+
+    orders = (
+        *("cut", "restore", "freeze", "drop", "corrupt", "tear", "lag", "foreign"),
+        *("silence", "raise_fault", "brown_out"),
+    )
 
     def __init__(
         self,
@@ -83,7 +89,7 @@ class DynamixelBus:
         self.goals_written = 0
         """Sync writes of goal positions so far."""
         self._cut, self._frozen, self._foreign = False, False, 0
-        self._running, self._thread, self._terminal = False, None, None
+        self._terminal: Terminal | None = None
         self._present()
 
     @property
@@ -91,28 +97,12 @@ class DynamixelBus:
         """Path for the driver."""
         return self._plugged().name
 
-    def start(self) -> DynamixelBus:
-        """Open the pseudo-terminal and answer from a thread."""
+    def _plug_in(self) -> None:
         self._terminal = Terminal(self._link)
-        self._running = True
-        self._thread = threading.Thread(target=self._serve, name="dynamixel bus", daemon=True)
-        self._thread.start()
-        return self
 
-    def close(self) -> None:
-        """The adapter is unplugged and the port goes away; ``start`` plugs it in again, the motors lived on."""
-        self._running = False
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-            self._plugged().close()
-            self._terminal = None
-
-    def __enter__(self) -> DynamixelBus:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def _unplug(self) -> None:
+        self._plugged().close()
+        self._terminal = None
 
     # what can be done to it
 
@@ -154,7 +144,7 @@ class DynamixelBus:
             self.motors[ident].silent_until = math.inf if silent else 0.0
 
     def raise_fault(self, name: str, ident: int | None = None) -> None:
-        """A hardware error of one motor (the first where none is named), by its name in HARDWARE_ERRORS."""
+        """A hardware error of one motor (the first where none is named), by its name in ``dynamixel_motor``."""
         with self._lock:
             self.motors[self._order[0] if ident is None else ident].fail(name)
             self._drive()
@@ -174,7 +164,7 @@ class DynamixelBus:
 
     def _serve(self) -> None:
         framer, terminal = Framer(), self._plugged()
-        while self._running:
+        while self.running:
             ready, _, _ = select.select([terminal.master], [], [], 0.002)
             with self._lock:
                 self._watch(time.monotonic())
@@ -306,6 +296,3 @@ class DynamixelBus:
 
 def _word(data: bytes) -> int:
     return int.from_bytes(data[:2], "little")
-
-
-__all__ = ["BAUDS", "HARDWARE_ERRORS", "DynamixelBus"]

@@ -22,17 +22,20 @@ from palmar.real_robot.fakes.fci_commands import Desk
 from palmar.real_robot.fakes.fci_motion import DT, FR3, START_TOLERANCE, Limits, SetPoint
 from palmar.real_robot.fakes.fci_network import Network, SuccessRate
 from palmar.real_robot.fakes.plant import Plant
+from palmar.real_robot.fakes.served import Served
 
 Array = np.ndarray
 MOST_LOST = 20
 """Packets lost in a row that stop the robot."""
 
 
-class Fci:
-    """The robot.  ``start`` serves it in a thread of this process, ``run`` in the caller's.
+class Fci(Served):
+    """The robot.
 
     libfranka holds Python's interpreter lock while it waits, so its client must be another process.
     """
+
+    orders = ("cut", "restore", "drop", "hide", "corrupt", "freeze", "raise_fault", "reset", "report")
 
     def __init__(
         self,
@@ -64,8 +67,7 @@ class Fci:
         self._after = wire.IDLE
         self._frozen = self._pressed = False
         self._fault_due, self._seen = "", self.plant.measure()
-        self._lock, self._ending = threading.RLock(), threading.Event()
-        self._thread: threading.Thread | None = None
+        self._lock = threading.RLock()
 
     # What hurts it ---------------------------------------------------------------------------------------
 
@@ -106,18 +108,23 @@ class Fci:
             if self.mode == wire.USER_STOPPED:
                 self.mode = wire.IDLE
 
+    def report(self) -> dict[str, Any]:
+        """What it knows of itself; ``braking_s`` is how long its last own stop took, null while it lasts."""
+        q, qd, _ = self.plant.measure()
+        began, stood = self.braking_since, self.stood_at
+        return {
+            "q": q.tolist(), "qd": qd.tolist(), "q_d": self.setpoint.q.tolist(), "dq_d": self.setpoint.v.tolist(),
+            "mode": self.mode, "errors": self.errors, "settings": self.desk.settings,
+            "tick": self.tick, "slipped": self.slipped,
+            "received": self.network.received, "lost": self.lost, "late": self.network.late,
+            "braking_ticks": self.braking_ticks, "braking_s": stood - began if began and stood else None,
+        }  # fmt: skip
+
     # Running ---------------------------------------------------------------------------------------------
 
-    def start(self) -> Fci:
-        """Serve in a thread."""
-        self._thread = threading.Thread(target=self.run, name="fci", daemon=True)
-        self._thread.start()
-        return self
-
-    def run(self) -> None:
-        """Serve until ``close``."""
+    def _serve(self) -> None:
         due = time.monotonic()
-        while not self._ending.is_set():
+        while self.running:
             self._cycle()
             due += DT
             now = time.monotonic()
@@ -126,20 +133,8 @@ class Fci:
                 due = now
             self._idle_until(due)
 
-    def close(self) -> None:
-        """Stop serving; the plant keeps its last target."""
-        self._ending.set()
-        if self._thread is not None:
-            self._thread.join()
+    def _unplug(self) -> None:
         self.network.close()
-
-    def __enter__(self) -> Fci:
-        """Serve."""
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        """Close."""
-        self.close()
 
     # A millisecond ---------------------------------------------------------------------------------------
 
@@ -274,7 +269,7 @@ class Fci:
         while self._moving and (left := end - time.monotonic()) > 0.0:
             arrived, asked = self.network.wait(left, answers=True)
             if asked:
-                self._serve()
+                self._attend()
             if arrived and (answer := self.network.answer(self.tick)) is not None:
                 return None if answer is False else answer
         return None
@@ -282,9 +277,9 @@ class Fci:
     def _idle_until(self, due: float) -> None:
         while (left := due - time.monotonic()) > 0.0:
             if self.network.wait(left, answers=False)[1]:
-                self._serve()
+                self._attend()
 
-    def _serve(self) -> None:
+    def _attend(self) -> None:
         with self._lock:
             assert self.network.tcp is not None
             if not self.desk.serve(self.network.tcp, self):

@@ -21,29 +21,16 @@ from palmar.real_robot.fakes import fci_wire as wire
 from palmar.real_robot.fakes.fci import Fci
 from palmar.real_robot.fakes.fci_motion import DT, FR3, PANDA
 from palmar.real_robot.fakes.plant import ServoPlant
+from palmar.safety.types import ConfigError
 
 HOME = (0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785)
 """Where the arm stands at first [rad]: libfranka's examples begin there."""
 ARMS = {"fr3": FR3, "panda": PANDA}
-HURTS = ("cut", "restore", "drop", "hide", "corrupt", "freeze", "raise_fault", "reset")
 
 
 def servo_plant(q: Sequence[float] = HOME) -> ServoPlant:
     """Joints as stiff as an arm's under its internal controller: 4,000 N m/rad at 0.1 kg m2, critically damped."""
     return ServoPlant(np.array(q), inertia=0.1, stiffness=4000.0, damping=40.0, tau_max=87.0)
-
-
-def report(fci: Fci) -> dict[str, Any]:
-    """What the robot knows of itself; ``braking_s`` is how long its last own stop took, null while it lasts."""
-    q, qd, _ = fci.plant.measure()
-    began, stood = fci.braking_since, fci.stood_at
-    return {
-        "q": q.tolist(), "qd": qd.tolist(), "q_d": fci.setpoint.q.tolist(), "dq_d": fci.setpoint.v.tolist(),
-        "mode": fci.mode, "errors": fci.errors, "settings": fci.desk.settings,
-        "tick": fci.tick, "slipped": fci.slipped,
-        "received": fci.network.received, "lost": fci.lost, "late": fci.network.late,
-        "braking_ticks": fci.braking_ticks, "braking_s": stood - began if began and stood else None,
-    }  # fmt: skip
 
 
 class FciProcess:
@@ -74,7 +61,7 @@ class FciProcess:
         return answer["answer"]
 
     def report(self) -> dict[str, Any]:
-        """See ``report``."""
+        """See ``Fci.report``."""
         return self.do("report")
 
     def close(self) -> None:
@@ -102,16 +89,8 @@ def serve(fci: Fci) -> None:
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         try:
-            asked = json.loads(line)
-            name, args, named = asked["do"], asked.get("args", []), asked.get("named", {})
-            if name == "report":
-                answer: Any = report(fci)
-            elif name in HURTS:
-                answer = getattr(fci, name)(*args, **named)
-            else:
-                raise ValueError(f"unknown: {name!r}; known: report, {', '.join(HURTS)}")
-            print(json.dumps({"answer": answer}), flush=True)
-        except (ValueError, TypeError, KeyError) as error:
+            print(json.dumps({"answer": fci.order(line)}), flush=True)
+        except ConfigError as error:
             print(json.dumps({"error": str(error)}), flush=True)
 
 

@@ -2,91 +2,66 @@
 
 It starts them, writes where they are reached to ``fakes.json`` in the run's folder, and moves the twin for them.  A
 line of JSON on the standard input hurts one, ``{"who": "arm", "do": "drop", "args": [19]}``.
+
+The fake of a driver is the function ``fake(stack, joints, body)`` of ``fakes/<driver>.py``, or of the driver's file.
+It enters its fake, a ``Served``, into ``stack``, lets it move ``body.part(joints)``, and returns it with the settings
+of a driver that reaches it.  These are patient: a machine that simulates the hardware too is not a bad cable when it
+is busy.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import select
 import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from palmar.real_robot import realtime
-from palmar.real_robot.config import DeviceConfig, RunConfig
+from palmar.real_robot.config import RunConfig
+from palmar.real_robot.drivers import find
 from palmar.real_robot.drivers.error import DriverError
 from palmar.real_robot.drivers.twin import twin_robot
 from palmar.real_robot.drivers.wire import WireRobot
-from palmar.real_robot.fakes.plant import Plant
+from palmar.real_robot.fakes.served import Served
 from palmar.real_robot.fakes.twin_plant import TwinBody
 from palmar.real_robot.process import Stopping, begin
 from palmar.safety.config import unknown
 from palmar.safety.types import ConfigError, PalmarError
 
 PERIOD = 0.001
-PATIENCE = 0.05
-"""How long the fake arm waits for an answer before its packet counts as lost [s]; 0.001 on a robot.  Like the drivers'
-patience with the fakes, below: a machine that simulates the hardware too is not a bad cable when it is busy."""
 WAIT = 10.0
 """How long the twin may take to appear [s]."""
-Fake = tuple[Any, dict[str, Any]]
-"""What hurts it, and the settings of the driver that reaches it."""
 
 
-def franka(stack: ExitStack, device: DeviceConfig, body: TwinBody) -> Fake:
-    """A fake FR3 on a loopback address of its own: libfranka's port is always the same."""
-    from palmar.real_robot.fakes.fci import Fci
+def fake_of(driver: str) -> Callable[[ExitStack, Sequence[str], TwinBody], tuple[Served, dict[str, Any]]]:
+    """What makes a fake of the hardware of a driver; see the module.
 
-    address = f"127.{1 + os.getpid() // 250 % 250}.{1 + os.getpid() % 250}.1"
-    fake = stack.enter_context(Fci(body.part(device.joints), address, patience=PATIENCE))
-    return fake, {"address": address, "timeout": 0.1}
-
-
-def leap(stack: ExitStack, device: DeviceConfig, body: TwinBody) -> Fake:
-    """A fake LEAP hand on a pseudo-terminal, as stiff as the twin's."""
-    from palmar.real_robot.drivers.leap_motors import ADDRESS
-    from palmar.real_robot.fakes.dynamixel import DynamixelBus
-
-    plant: Plant = body.part(device.joints)
-    stiffness = float(body.servo[0, body.wire.joints.index(device.joints[0])])
-    fake = DynamixelBus(plant, ids=[ADDRESS[j] for j in device.joints], stiffness=stiffness)
-    return stack.enter_context(fake), {"port": fake.port, "timeout": 0.1, "lost_after": 10}
+    Raises:
+        ConfigError: If there is no such driver, or it has no fake.
+    """
+    own = f"palmar.real_robot.fakes.{driver}"
+    module = import_module(own) if "." not in driver and find_spec(own) is not None else find.module(driver)
+    if not callable(getattr(module, "fake", None)):
+        raise ConfigError(f"driver {driver!r} has no fake(stack, joints, body), in fakes/{driver}.py or its own file")
+    return module.fake
 
 
-def allegro(stack: ExitStack, device: DeviceConfig, body: TwinBody) -> Fake:
-    """A fake Allegro hand behind a serial-line CAN adapter."""
-    from palmar.real_robot.drivers.allegro_config import JOINTS
-    from palmar.real_robot.fakes.allegro_can import AllegroHand, Slcan
-
-    line = Slcan()
-    fake = stack.enter_context(AllegroHand(body.part(JOINTS), line))
-    options = {"bitrate": 1_000_000, "sleep_after_open": 0.0}
-    return fake, {"interface": line.interface, "channel": line.channel, "options": options, "stale": 0.1}
-
-
-FAKES: dict[str, Callable[[ExitStack, DeviceConfig, TwinBody], Fake]] = {
-    "fr3": franka,
-    "leap": leap,
-    "allegro": allegro,
-}
-"""Fake by the name of the driver that speaks to it."""
-HURTS = ("cut", "restore", "drop", "corrupt", "freeze", "raise_fault", "reset")
-
-
-def hurt(fakes: dict[str, Any], line: str, log: logging.Logger) -> None:
+def hurt(fakes: dict[str, Served], line: str, log: logging.Logger) -> None:
     """Do what one line of the standard input says; what it cannot mean is logged."""
     try:
-        asked = json.loads(line)
-        if asked["do"] not in HURTS or asked["who"] not in fakes:
-            raise ConfigError(f"{asked}: accepted who {sorted(fakes)}, do {list(HURTS)}")
+        who = json.loads(line)["who"]
+        if who not in fakes:
+            raise ConfigError(unknown("device", who, fakes))
         log.warning("%s", line.strip())
-        getattr(fakes[asked["who"]], asked["do"])(*asked.get("args", ()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        fakes[who].order(line)
+    except (ConfigError, ValueError, KeyError, TypeError) as error:
         log.error("not done: %r (%r)", line, error)
 
 
@@ -98,9 +73,7 @@ def run_fakes(run: RunConfig, stopping: Stopping, log: logging.Logger) -> None:
     with ExitStack() as stack:
         fakes, settings = {}, {}
         for device in run.devices:
-            if device.driver not in FAKES:
-                raise ConfigError(unknown("fake of a driver", device.driver, FAKES))
-            fakes[device.name], settings[device.name] = FAKES[device.driver](stack, device, body)
+            fakes[device.name], settings[device.name] = fake_of(device.driver)(stack, device.joints, body)
         log.info("fakes of %s: %s", run.robot["name"], granted)
         realtime.freeze_collector()
         _tell(Path(run.run_dir) / "fakes.json", settings)

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 from dynamixel_sdk import COMM_SUCCESS, GroupSyncRead, GroupSyncWrite, Protocol2PacketHandler
+from toy_robot import until
 
 from palmar.real_robot.drivers.dynamixel import Port
 from palmar.real_robot.fakes.dynamixel import COUNT, DynamixelBus
@@ -201,7 +202,12 @@ def test_the_bus_watchdog_stops_the_motor_and_locks_its_goals(bus, sdk):
     time.sleep(0.25)
     assert handler.read1ByteTxRx(port, 1, 98)[0] == 255
     assert bus.motors[1].on and bus.motors[1].get(116) < 880
-    assert abs(bus.motors[1].get(116) - bus.motors[1].get(132)) < 20
+
+    def stands_at_its_goal():
+        here = handler.read4ByteTxRx(port, 1, 132)[0]  # which makes it look
+        return abs(bus.motors[1].get(116) - here) < 20
+
+    until(stands_at_its_goal, timeout=20.0, what="rest at the goal")
     assert handler.write4ByteTxRx(port, 1, 116, 900)[1] == 4
     assert handler.write2ByteTxRx(port, 1, 102, 90)[1] == 4
     assert handler.write1ByteTxRx(port, 1, 98, 0)[1] == 0
