@@ -3,12 +3,17 @@
 import re
 from collections import Counter
 
-import test_files
+import test_configurations
+import test_damaged_files
 import test_in_process
+import test_malicious_files
 import test_processes
+import test_recorders
 from matrix import ROWS
 
-MODULES = (test_in_process, test_files, test_processes)
+MODULES = (
+    test_in_process, test_recorders, test_damaged_files, test_malicious_files, test_configurations, test_processes,
+)  # fmt: skip
 
 
 def parameters():

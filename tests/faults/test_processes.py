@@ -13,8 +13,8 @@ from contextlib import ExitStack
 
 import numpy as np
 import pytest
-import test_control
 import toy_robot as toy
+from control_rig import Rig
 from matrix import named
 
 from palmar.real_robot.layout import STATES
@@ -36,7 +36,7 @@ DEATHS = {
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory):
     with ExitStack() as stack:
-        yield test_control.Rig(tmp_path_factory.mktemp("rig"), stack)
+        yield Rig(tmp_path_factory.mktemp("rig"), stack)
 
 
 def run_again(rig, goal):
