@@ -12,25 +12,26 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from palmar.sim.env import VectorEnv as PalmarEnv
+from palmar.safety.types import ConfigError
+from palmar.sim.interface import Env
 
 Array = np.ndarray
 
 
-def _spaces(env: PalmarEnv) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:
+def _spaces(env: Env) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:
     observation = gymnasium.spaces.Box(-np.inf, np.inf, (env.obs_dim,), np.float32)
     action = gymnasium.spaces.Box(-1.0, 1.0, (env.action_dim,), np.float32)
     return observation, action
 
 
 class SingleEnv(gymnasium.Env):
-    """One robot with Gymnasium's five-tuple; episodes end by time only.  Wraps an environment of one world."""
+    """One robot with Gymnasium's five-tuple.  Wraps an environment of one world."""
 
     metadata = {"render_modes": []}
 
-    def __init__(self, env: PalmarEnv):
+    def __init__(self, env: Env):
         if env.num_envs != 1:
-            raise ValueError(f"SingleEnv wraps 1 world, got {env.num_envs}")
+            raise ConfigError(f"SingleEnv wraps 1 world, got {env.num_envs}")
         self.env = env
         self.observation_space, self.action_space = _spaces(env)
 
@@ -59,7 +60,7 @@ class SingleEnv(gymnasium.Env):
 class BatchEnv(VectorEnv):
     """All worlds as Gymnasium's vector environment; an ended episode restarts within the same step."""
 
-    def __init__(self, env: PalmarEnv):
+    def __init__(self, env: Env):
         self.env, self.num_envs = env, env.num_envs
         self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
         self.single_observation_space, self.single_action_space = _spaces(env)

@@ -1,4 +1,10 @@
-"""The protocols between Palmar's parts: Engine, Task, Policy, Robot, and the Step of an environment."""
+"""The protocols between Palmar's parts: Env, Task, Policy, Robot, and what passes between them.
+
+Where an observation comes from, in simulation: an engine (``sim.engines``) advances worlds and makes a ``Measurement``;
+an environment (``sim.env``) reads joints through ``sim.sensors`` and objects through ``sim.tracker``, as a robot would,
+into a ``Seen``; the task's side of the policy, a ``TaskIO`` of ``sim.tasks``, makes the observation of it.  On hardware
+``real_robot.nodes`` fills the same ``Seen``.  Rewards alone are of the truth, a ``View``.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from palmar.safety.robot import RobotModel
-from palmar.safety.types import Array, Chunk, Command, Measurement
+from palmar.safety.types import Array, Command, Measurement
 
 Carry = Any
 Obs = Any
@@ -93,48 +99,27 @@ class Step:
     """``terminal_obs`` (B, d) where an episode ended, ``success`` (B,), ``margin`` (B, K) smallest of the step."""
 
 
-class Engine(Protocol):
-    """What advances a batch of B identical scenes."""
+class Env(Protocol):
+    """B environments of one task on any engine: all that learning and evaluation know of a simulator."""
 
-    nworld: int
-    dt: float
-    """Physics step and sampling period of measurements [s]."""
+    num_envs: int
+    """B."""
+    obs_dim: int
+    action_dim: int
+    max_steps: int
+    """Length of an episode [control steps]."""
+    constraint_names: tuple[str, ...]
+    """The cost channels, in order; () with costs off."""
 
-    def reset(self, ids: Array, qpos: Array, qvel: Array) -> None:
-        """Put worlds ``ids`` into a state; (k, nq), (k, nv)."""
+    def reset(self, seed: int | None = None) -> Array:
+        """Start every environment afresh; a seed also redraws what lasts longer than an episode.  obs (B, d)."""
         ...
 
-    def measure(self) -> Measurement:
-        """The measurement of the current state, (B, ...); command fields as last sent."""
-        ...
+    def step(self, action: Array) -> Step:
+        """One control step with actions (B, a) in [-1, 1]; an ended episode restarts within it.
 
-    def set_fields(self, ids: Array, fields: Mapping[str, Array]) -> None:
-        """Give worlds ``ids`` (k,) model fields of their own, by MuJoCo's name, (k, ...)."""
-        ...
-
-    def disturb(self, wrench: Array | None, torque: Array | None) -> None:
-        """Forces and torques on every body [N, N m] (B, nbody, 6), and on joints [N m] (B, n), until the next call."""
-        ...
-
-    def impedance(self, stiffness: Array, damping: Array) -> None:
-        """Stiffness [N m/rad] and damping [N m s/rad] of the position servos, (B, n), until the next call."""
-        ...
-
-    def advance(
-        self,
-        u: Array,
-        ud: Array,
-        udd: Array,
-        uddd: Array,
-        mocap: Array | None = None,
-        applied: Array | None = None,
-    ) -> Measurement:
-        """Send commands (S, B, n) at S physics steps, scripted bodies at (S, B, c, 7).
-
-        ``applied`` is what the servos follow where that is not what was sent, as with delays, (S, B, n).
-
-        Returns:
-            The S measurements, each of the state *after* its step.
+        Raises:
+            CommandRefused: If the shape is wrong or a number is not finite; nothing is stepped.
         """
         ...
 
@@ -307,22 +292,3 @@ class Robot(Protocol):
     def close(self) -> None:
         """Let go of the port and leave the hardware holding."""
         ...
-
-
-__all__ = [
-    "Carry",
-    "Chunk",
-    "Command",
-    "Engine",
-    "Measurement",
-    "Obs",
-    "Policy",
-    "Robot",
-    "RobotState",
-    "Seen",
-    "Start",
-    "Step",
-    "Task",
-    "TaskIO",
-    "View",
-]

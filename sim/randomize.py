@@ -1,8 +1,8 @@
 """Randomisation: pure functions from a model and a generator to per-world values of MjModel's fields.
 
 Every function returns ``{field: (k, *shape of the field)}``, whole arrays under MjModel's own names ("opt.gravity"
-for an option), ready for ``Engine.set_fields(ids, fields)``.  It changes the entries it names and nothing else; what
-MuJoCo derives from them (constraint weights, bounding volumes) follows from ``mj_setConst``, which the engine calls.
+for an option), ready for an engine's ``set_fields``.  It changes the entries it names and nothing else; what MuJoCo
+derives from them (constraint weights, bounding volumes) follows from ``mj_setConst``, which the engine calls.
 ``given`` are values drawn before, by a task's ``start`` or by another function: a function starts from them where
 they hold its field, else from the model, so functions compose in any order.
 

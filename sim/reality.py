@@ -137,7 +137,7 @@ def draw(
     *,
     given: Mapping[str, Array] | None = None,
 ) -> Fields:
-    """Fields for k fresh episodes, for ``Engine.set_fields``; {} beyond ``given`` where nothing is asked.
+    """Fields for k fresh episodes, for an engine's ``set_fields``; {} beyond ``given`` where nothing is asked.
 
     Each quantity has a stream of its own, seeded from one draw of ``rng``: to switch one off changes no other.
 
