@@ -20,7 +20,7 @@ from palmar.real_robot.alignment import GlideConfig
 from palmar.real_robot.config import PARTS, RunConfig, TwinConfig, accept
 from palmar.real_robot.hardware import devices
 from palmar.real_robot.layout import STATES
-from palmar.real_robot.processes import WRITE, DeployError, Processes, Progress, bring_up
+from palmar.real_robot.processes import DeployError, Processes, Progress, bring_up
 from palmar.real_robot.twin import DT
 from palmar.real_robot.twin_scene import Success, lift_world
 from palmar.safety.types import ConfigError
@@ -277,5 +277,5 @@ def _wind_down(run: RunConfig, target: int, children: Processes, outcome: _Outco
         **measured,
     )
     (folder / "result.json").write_text(json.dumps(asdict(result), indent=1))
-    children.stop("recorder", WRITE)
+    children.stop("recorder")
     return result

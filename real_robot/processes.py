@@ -81,9 +81,9 @@ class Processes:
         path = self.folder / f"{name}.log"
         return " | ".join(path.read_text(errors="replace").splitlines()[-3:]) if path.exists() else ""
 
-    def stop(self, name: str, patience: float = STOP) -> None:
-        """End one: SIGTERM, and SIGKILL after ``patience`` seconds."""
-        child = self.running.pop(name, None)
+    def stop(self, name: str) -> None:
+        """End one: SIGTERM, and SIGKILL where that does not help in time."""
+        child, patience = self.running.pop(name, None), WRITE if name == "recorder" else STOP
         if child is None or child.poll() is not None:
             return
         child.terminate()

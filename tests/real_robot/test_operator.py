@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pytest
-import test_control
 import toy_robot as toy
+from control_rig import Rig
 
 from palmar.cli import monitor
 from palmar.cli.main import main
@@ -22,7 +22,7 @@ from palmar.safety.types import State
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory):
     with ExitStack() as stack:
-        yield test_control.Rig(tmp_path_factory.mktemp("rig"), stack)
+        yield Rig(tmp_path_factory.mktemp("rig"), stack)
 
 
 @pytest.fixture
