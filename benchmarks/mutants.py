@@ -46,8 +46,8 @@ TESTS = {
     "batched_tree": "batched", "boxes": "obstacles", "capsules": "geometry hulls", "check": "check",
     "chunks": "chunks lookahead", "config": "config", "constraints": "constraints hazard_margins config",
     "declared": "config", "dynamics": "dynamics torque", "enforced": "config constraints qp tank obstacles filter",
-    "evidence": "check", "filter": "filter tank check", "geometry": "geometry hulls stop qp", "hazards": "hazard_margins",
-    "hulls": "hulls geometry", "intention": "filter", "interior_point": "batched", "judge": "filter",
+    "evidence": "check", "filter": "filter tank check", "geometry": "geometry hulls stop qp",
+    "hazards": "hazard_margins", "hulls": "hulls geometry", "intention": "filter", "interior_point": "batched", "judge": "filter",
     "ledger": "tank", "lookahead": "lookahead", "margins": "constraints hazard_margins", "namespace": "constraints",
     "obstacles": "obstacles", "qp": "qp naive filter", "reading": "constraints hazard_margins", "reflex": "filter",
     "robot": "constraints dynamics config filter", "roll": "lookahead", "rows": "qp dynamics naive stop filter",
@@ -84,17 +84,22 @@ def shares(folder: Path) -> dict[str, int]:
     return {module: max(LEAST, round(COUNT * n / sum(lines.values()))) for module, n in lines.items()}
 
 
-def reached(folder: Path, module: str, name: str) -> set[str]:
-    """Top-level names whose meaning may change with ``name`` of ``module``: by words, so rather too many."""
-    uses: dict[str, set[str]] = {}
+def uses(folder: Path) -> dict[str, set[str]]:
+    """Of each top-level name of the code that may hold kernels, the words it is made of."""
+    found: dict[str, set[str]] = {}
     for path in (*(folder / "safety").glob("*.py"), *(folder / "sim").rglob("*.py"), *(folder / "tests").rglob("*.py")):
         for node in ast.parse(path.read_bytes()).body:
             for target in getattr(node, "targets", None) or [getattr(node, "target", node)]:
                 if defined := getattr(node, "name", getattr(target, "id", "")):
                     words = {getattr(n, "id", getattr(n, "attr", "")) for n in ast.walk(node)}
-                    uses.setdefault(defined, set()).update(words)
+                    found.setdefault(defined, set()).update(words)
+    return found
+
+
+def reached(name: str, words: dict[str, set[str]]) -> set[str]:
+    """Names whose meaning may change with ``name``: by words, so rather too many."""
     found = {name}
-    while more := {user for user, words in uses.items() if words & found} - found:
+    while more := {user for user, used in words.items() if used & found} - found:
         found |= more
     return found
 
@@ -104,18 +109,14 @@ class Copy:
 
     def __init__(self, at: Path) -> None:
         self.at = at
-        tracked = subprocess.run(
-            ["git", "ls-files", "--", ".", ":!*.png"], cwd=ROOT, text=True, capture_output=True, check=True
-        )
-        for name in tracked.stdout.splitlines():
-            if (ROOT / name).is_file():
-                (at / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, at / name)
+        archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True).stdout
+        subprocess.run(["tar", "x", "-C", str(at)], input=archive, check=True)
         (at / "tests/conftest.py").write_text("")  # what other processes leave behind is no mutant's
         (at / "names" / "palmar").mkdir(parents=True, exist_ok=True)
         for name in FOLDERS:
             with contextlib.suppress(FileExistsError):
                 (at / "names" / "palmar" / name).symlink_to(at / name)
+        self.uses = uses(at)
 
     def judge(self, module: str, place: Place | None, tests: list[str]) -> dict[str, Any]:
         """What the tests say of a mutant of ``module``, or of the code as it is."""
@@ -124,7 +125,7 @@ class Copy:
         if place is not None:
             shutil.rmtree(cache, ignore_errors=True)
             shutil.copytree(warm, cache, copy_function=os.link)  # numba replaces files, never writes into one
-            names = reached(self.at, module, place.name)
+            names = reached(place.name, self.uses)
             for file in cache.rglob("*.nb?"):
                 if set(re.split(r"[.<>-]", file.name)) & names:
                     file.unlink()
@@ -248,8 +249,10 @@ def main() -> None:
                             "original": lines[0], "mutant": lines[1], **told, "first": first,
                             "judged": sorted(set(judged))}  # fmt: skip
             _save(results)
-            print(f"{told['verdict']:9} {told['cpu_s']:6} s  safety/{module}.py:{place.line}  {lines[0]}  ->  {lines[1]}"
-                  f"  [{told['by']}]", flush=True)  # fmt: skip
+            print(
+                f"{told['verdict']:9} {told['cpu_s']:6} s  safety/{module}.py:{place.line}  [{told['by']}]", flush=True
+            )
+            print(f"    {lines[0]}\n    {lines[1]}", flush=True)
 
 
 if __name__ == "__main__":
