@@ -47,8 +47,8 @@ TESTS = {
     "chunks": "chunks lookahead", "config": "config", "constraints": "constraints hazard_margins config",
     "declared": "config", "dynamics": "dynamics torque", "enforced": "config constraints qp tank obstacles filter",
     "evidence": "check", "filter": "filter tank check", "geometry": "geometry hulls stop qp",
-    "hazards": "hazard_margins", "hulls": "hulls geometry", "intention": "filter", "interior_point": "batched", "judge": "filter",
-    "ledger": "tank", "lookahead": "lookahead", "margins": "constraints hazard_margins", "namespace": "constraints",
+    "hazards": "hazard_margins", "hulls": "hulls geometry", "intention": "filter", "interior_point": "batched",
+    "judge": "filter", "ledger": "tank", "lookahead": "lookahead", "margins": "constraints hazard_margins", "namespace": "constraints",
     "obstacles": "obstacles", "qp": "qp naive filter", "reading": "constraints hazard_margins", "reflex": "filter",
     "robot": "constraints dynamics config filter", "roll": "lookahead", "rows": "qp dynamics naive stop filter",
     "sight": "obstacles", "stop": "stop watchdog qp torque filter", "tank": "tank", "torque": "torque stop",
@@ -162,15 +162,15 @@ class _Recorder:
 
 def _child(at: Path, cache: Path, tests: list[str], out: Path) -> None:
     """Run ``tests`` in the copy, write what was found, end the process."""
-    import numba
     import pytest
+    from numba.core import config
 
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S + 5))
     os.chdir(at)
     with open(at / "log.txt", "w") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    numba.config.CACHE_DIR = str(cache)
+    config.CACHE_DIR = str(cache)  # type: ignore[attr-defined]
     for name in [n for n in sys.modules if n.split(".")[0] == "palmar"]:
         del sys.modules[name]
     sys.path.insert(0, str(at / "names"))
