@@ -20,7 +20,7 @@ from palmar.safety.filter import Filter
 from palmar.safety.types import Chunk, Command, CommandRefused, State, Verdict
 from palmar.sim.interface import Robot, RobotState
 
-START_TIMEOUT = 10.0
+START_TIMEOUT = 30.0
 """How long the hardware may take to give a state, and to rest where the filter accepts it [s]."""
 STOP_TIMEOUT = 2.0
 """How long the controlled stop at the end may take [s]."""
