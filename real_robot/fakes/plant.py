@@ -65,6 +65,11 @@ class ServoPlant:
         self._servo: tuple[Array, Array, Array] | None = (self._q.copy(), *self._gains)
         self._clock, self._t, self._lock = clock, clock(), threading.Lock()
 
+    @property
+    def servoed(self) -> bool:
+        """Whether position servos pull, and not plain torques."""
+        return self._servo is not None
+
     def target(self, q: Array, stiffness: Array | None = None, damping: Array | None = None) -> None:
         """See ``Plant``."""
         with self._lock:

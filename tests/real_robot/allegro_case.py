@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
 
 import numpy as np
-from driver_cases import Case
+from driver_cases import Case, as_a_device
+from grasping import Grasp
 
 from palmar.real_robot.drivers.allegro import open_driver
 from palmar.real_robot.drivers.allegro_config import AllegroConfig
 from palmar.real_robot.fakes.allegro_can import AllegroHand, Virtual
-from palmar.real_robot.fakes.plant import ServoPlant
 
 JOINTS = (
     *("if_abd", "if_mcp", "if_pip", "if_dip", "mf_abd", "mf_mcp", "mf_pip", "mf_dip"),
@@ -23,13 +23,14 @@ HOME = np.array([0.1, 0.6, 0.6, 0.4, 0.0, 0.6, 0.6, 0.4, -0.1, 0.6, 0.6, 0.4, 1.
 CHANNELS = count()
 
 
-def plant(q=HOME):
-    return ServoPlant(np.array(q), inertia=0.002, friction=0.3, tau_max=1.0)
+def plant(q=HOME, ahead=np.inf):
+    """Fingers, and an object ``ahead`` of every joint [rad]."""
+    return Grasp(q, np.array(q) + ahead, inertia=0.002, friction=0.3, tau_max=1.0)
 
 
 def config(line, **changes) -> AllegroConfig:
     options = {"bitrate": 1_000_000, "sleep_after_open": 0.0} if line.interface == "slcan" else {}
-    told = {"interface": line.interface, "channel": line.channel, "options": options, "stale": 0.3}
+    told = {"interface": line.interface, "channel": line.channel, "options": options, "stale": 0.5}
     return AllegroConfig(**(told | changes))
 
 
@@ -38,9 +39,8 @@ def virtual():
 
 
 class Controls:
-    def __init__(self, hand):
-        self.hand = hand
-        self.driver = None
+    def __init__(self, hand, driver):
+        self.hand, self.driver = hand, driver
 
     def cut(self):
         self.hand.cut()
@@ -64,19 +64,16 @@ class Controls:
         """New goals that the position loop has got: torques go out at its own pace."""
         return self.driver.goals
 
+    def grip(self):
+        return self.hand.plant.grip()
 
-def make(line_of):
-    @contextmanager
-    def hand(folder: Path):
-        with AllegroHand(plant(), line_of()) as fake:
-            controls = Controls(fake)
-            controls.driver = open_driver(config(fake.line), JOINTS)
-            yield controls.driver, controls
-            controls.driver.close()
 
-    return hand
+@contextmanager
+def hand(folder: Path, ahead=np.inf):
+    with as_a_device(), AllegroHand(plant(ahead=ahead), virtual()) as fake:
+        with closing(open_driver(config(fake.line), JOINTS)) as driver:
+            yield driver, Controls(fake, driver)
 
 
 def cases():
-    common = {"rate": 100.0, "cut_within": 0.5, "settle": 1.2}
-    return [Case("allegro", make(virtual), faults=("servo_off", "overheating"), **common)]
+    return [Case("allegro", hand, rate=100.0, faults=("servo_off", "overheating"), cut_within=0.7, hand=True)]

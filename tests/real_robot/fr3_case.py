@@ -5,9 +5,8 @@ import os
 from contextlib import contextmanager
 from importlib.util import find_spec
 
-import franka_ros_case
 import numpy as np
-from driver_cases import Case
+from driver_cases import Case, as_a_device
 
 from palmar.real_robot.drivers.fr3 import open_driver
 from palmar.real_robot.drivers.fr3_config import Fr3Config
@@ -18,7 +17,7 @@ PATIENCE = 0.05
 """A busy machine is no bad network; a robot's is 1 ms."""
 TIMEOUT = 0.6
 PRIORITY = 20
-"""Of the fake, where real-time priority is allowed."""
+"""Of the fake, above the driver's, where real-time priority is allowed."""
 missing = "" if find_spec("pylibfranka") else "needs pylibfranka: pip install -e '.[franka]'"
 _numbers = itertools.count(2)
 
@@ -49,23 +48,9 @@ class Controls:
 
 
 @contextmanager
-def as_a_device():
-    """This process at a device's real-time priority, where that is allowed; its children are not."""
-    before = os.sched_getscheduler(0), os.sched_getparam(0)
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(PRIORITY - 5))
-    except PermissionError:
-        pass
-    try:
-        yield
-    finally:
-        os.sched_setscheduler(0, *before)
-
-
-@contextmanager
 def rig(**options):
     """(driver, fake) at rest."""
-    with as_a_device(), FciProcess(address(), patience=PATIENCE, priority=PRIORITY, **options) as fake:
+    with as_a_device(children=False), FciProcess(address(), patience=PATIENCE, priority=PRIORITY, **options) as fake:
         driver = open_driver(Fr3Config(address=fake.address, timeout=TIMEOUT), JOINTS)
         try:
             yield driver, fake
@@ -80,7 +65,7 @@ def make(folder):
 
 
 def cases():
-    return franka_ros_case.cases() + ([] if missing else [fr3()])
+    return [] if missing else [fr3()]
 
 
 def fr3():
@@ -92,5 +77,4 @@ def fr3():
         cut_within=TIMEOUT + 0.1,
         watchdog=20 * PATIENCE + 0.5,
         reach=0.05,
-        settle=1.0,
     )

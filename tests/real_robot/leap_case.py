@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
-from driver_cases import Case
+from driver_cases import Case, as_a_device
+from grasping import Grasp
 
 from palmar.real_robot.drivers.leap import LeapConfig, open_driver
 from palmar.real_robot.fakes.dynamixel import DynamixelBus
-from palmar.real_robot.fakes.plant import ServoPlant
 
 JOINTS = (
     *("if_mcp", "if_rot", "if_pip", "if_dip", "mf_mcp", "mf_rot", "mf_pip", "mf_dip"),
@@ -24,8 +24,9 @@ PATIENT = {"timeout": 0.2, "lost_after": 20}
 """For machines that do not run us for tens of milliseconds."""
 
 
-def plant(q=HOME):
-    return ServoPlant(np.array(q), inertia=0.002, friction=0.02, stiffness=0.0, damping=0.0, tau_max=0.28)
+def plant(q=HOME, ahead=np.inf):
+    """Fingers, and an object ``ahead`` of every joint [rad]."""
+    return Grasp(q, np.array(q) + ahead, inertia=0.002, friction=0.02, stiffness=0.0, damping=0.0, tau_max=0.28)
 
 
 class Controls:
@@ -53,14 +54,18 @@ class Controls:
     def received(self):
         return self.bus.goals_written
 
+    def grip(self):
+        return self.bus.plant.grip()
+
 
 @contextmanager
-def hand(folder: Path):
-    with DynamixelBus(plant(), ids=IDS, link=folder / "hand") as bus:
-        driver = open_driver(LeapConfig(port=bus.port, **PATIENT), JOINTS)
-        yield driver, Controls(bus)
-        driver.close()
+def hand(folder: Path, ahead=np.inf):
+    with as_a_device(), DynamixelBus(plant(ahead=ahead), ids=IDS, link=folder / "hand") as bus:
+        with closing(open_driver(LeapConfig(port=bus.port, **PATIENT), JOINTS)) as driver:
+            yield driver, Controls(bus)
 
 
 def cases():
-    return [Case("leap", hand, rate=100.0, faults=("overload", "input_voltage"), cut_within=0.5, watchdog=1.0)]
+    return [
+        Case("leap", hand, rate=100.0, faults=("overload", "input_voltage"), cut_within=0.5, watchdog=1.0, hand=True)
+    ]

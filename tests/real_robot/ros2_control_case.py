@@ -164,7 +164,7 @@ class Controls:
         return self.controller.plant.measure()[0]
 
     def holding(self):
-        return self.controller.plant._servo is not None
+        return self.controller.plant.servoed
 
     def received(self):
         return self.controller.received
@@ -199,9 +199,7 @@ def case(kind: str) -> Case:
             toy_until(driver)
             yield driver, Controls(controller)
 
-    return Case(
-        f"ros2_control-{kind}", make, rate=100.0, faults=("no_controller",), cut_within=0.2, watchdog=0.2, settle=0.6
-    )
+    return Case(f"ros2_control-{kind}", make, rate=100.0, faults=("no_controller",), cut_within=0.2, watchdog=0.2)
 
 
 def toy_until(driver):

@@ -68,7 +68,7 @@ class DeviceControls:
         return self.driver.plant.measure()[0][::-1]
 
     def holding(self):
-        return self.driver.plant._servo is not None
+        return self.driver.plant.servoed
 
     def received(self):
         return self.driver.received
