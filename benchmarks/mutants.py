@@ -43,15 +43,17 @@ REPORT = ROOT / "docs" / "mutation.md"
 
 TESTS = {
     "batched": "batched", "batched_obstacles": "batched", "batched_rows": "batched", "batched_stop": "batched",
-    "batched_tree": "batched", "boxes": "obstacles", "capsules": "geometry hulls", "check": "check",
+    "batched_tree": "batched", "boxes": "obstacles obstacle_stops", "capsules": "geometry hulls", "check": "check",
     "chunks": "chunks lookahead", "config": "config", "constraints": "constraints hazard_margins config",
-    "declared": "config", "dynamics": "dynamics torque", "enforced": "config constraints qp tank obstacles filter",
-    "evidence": "check", "filter": "filter tank check", "geometry": "geometry hulls stop qp",
-    "hazards": "hazard_margins", "hulls": "hulls geometry", "intention": "filter", "interior_point": "batched",
-    "judge": "filter", "ledger": "tank", "lookahead": "lookahead", "margins": "constraints hazard_margins", "namespace": "constraints",
-    "obstacles": "obstacles", "qp": "qp naive filter", "reading": "constraints hazard_margins", "reflex": "filter",
-    "robot": "constraints dynamics config filter", "roll": "lookahead", "rows": "qp dynamics naive stop filter",
-    "sight": "obstacles", "stop": "stop watchdog qp torque filter", "tank": "tank", "torque": "torque stop",
+    "declared": "config", "dynamics": "dynamics torque", "enforced": "config constraints qp tank filter",
+    "evidence": "check", "filter": "filter_stops filter tank", "geometry": "geometry hulls stop qp",
+    "hazards": "hazard_margins", "hulls": "hulls geometry", "intention": "filter_stops filter",
+    "interior_point": "batched", "judge": "filter", "ledger": "tank", "lookahead": "lookahead",
+    "margins": "constraints hazard_margins", "namespace": "constraints", "obstacles": "obstacles obstacle_stops",
+    "qp": "qp naive filter_stops filter", "reading": "constraints hazard_margins", "reflex": "filter",
+    "robot": "constraints dynamics config filter_stops filter", "roll": "lookahead",
+    "rows": "qp dynamics naive stop filter", "sight": "obstacles obstacle_stops",
+    "stop": "stop watchdog qp torque filter_stops filter", "tank": "tank", "torque": "torque stop",
     "tracking": "filter batched", "types": "constraints chunks filter", "watchdog": "watchdog",
 }  # fmt: skip
 """Files of tests/safety that judge a module first; the others do with ``--rest``."""
@@ -70,7 +72,8 @@ def draw(modules: Iterable[str], folder: Path, counts: dict[str, int]) -> dict[s
             rng.shuffle(kind)
         order = sorted(kinds)
         rng.shuffle(order)
-        turns = [kinds[k][i] for i in range(len(places(source))) for k in order if i < len(kinds[k])]
+        most = max(map(len, kinds.values()), default=0)
+        turns = [kinds[k][i] for i in range(most) for k in order if i < len(kinds[k])]
         digest = hashlib.sha256(source).hexdigest()[:8]
         for place in turns[: counts[module]]:
             drawn[f"{module}-{digest}-{place.start}-{place.end}-{place.new.decode().strip()}"] = (module, place)

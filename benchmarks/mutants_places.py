@@ -58,12 +58,10 @@ class _Places:
     def add(self, kind: str, start: int, end: int, new: str) -> None:
         gone = self.source[start:end]
         padding = b"\n" * (gone.count(b"\n") - new.count("\n"))
-        place = Place(start, end, new.encode() + padding, kind, 1 + self.source.count(b"\n", 0, start), self.name)
-        try:
-            ast.parse(place.apply(self.source))
-        except SyntaxError:  # a break of lines where there may be none
-            return
-        self.found.append(place)
+        if padding and not _parses(self.source[:start] + new.encode() + padding + self.source[end:]):
+            return  # a break of lines where there may be none
+        line = 1 + self.source.count(b"\n", 0, start)
+        self.found.append(Place(start, end, new.encode() + padding, kind, line, self.name))
 
     def between(self, kind: str, left: ast.AST, right: ast.AST, change: tuple[str, str]) -> None:
         start, end = self.span(left)[1], self.span(right)[0]
@@ -148,6 +146,14 @@ def _changeable(node: ast.AST) -> Iterator[ast.AST]:
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST) and not _is_text(child):
                 yield child
+
+
+def _parses(source: bytes) -> bool:
+    try:
+        ast.parse(source)
+    except SyntaxError:
+        return False
+    return True
 
 
 def _is_text(node: ast.AST) -> bool:
