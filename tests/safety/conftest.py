@@ -1,10 +1,20 @@
 """A small arm of capsules, so that the tests of safety need nothing from sim."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from palmar.safety.constraints import parse
 from palmar.safety.robot import Limits, RobotModel
+
+sys.path.insert(0, str(Path(__file__).parent))  # helpers beside the tests
+
+# The same examples each time, so that a failure is a change of the code; and none is too slow for a busy machine.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.load_profile("same")
 
 XML = """
 <mujoco>

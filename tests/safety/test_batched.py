@@ -177,7 +177,7 @@ def test_derivatives_by_the_wanted_acceleration_are_those_of_the_solution(robot,
     assert exact.abs().max() > 0.1
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1))
 def test_bounds_and_stop_law_are_those_of_the_runtime(robot, seed):
     rng, m = np.random.default_rng(seed), robot.limits
@@ -215,7 +215,7 @@ def test_kinematics_and_dynamics_are_those_of_one_robot(robot):
         np.testing.assert_allclose(bias[i], torque[kin.dof], atol=1e-10)
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1))
 def test_a_solved_problem_meets_the_conditions_of_optimality(seed):
     rng, batch, size, m = np.random.default_rng(seed), 30, 8, 12

@@ -51,7 +51,7 @@ def test_the_newest_chunk_replaces_the_pending_one_from_the_present_reference():
     np.testing.assert_allclose(p.reference(0.15)[0], 0.0, atol=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.floats(0.001, 0.03), st.floats(-0.2, 0.2), st.booleans()), min_size=5, max_size=40))
 def test_the_reference_is_continuous_and_time_never_goes_back(steps):
     p, now, seq = player(jump=10.0), 0.0, 0
@@ -157,7 +157,7 @@ def test_no_stiffness_is_in_force_before_a_chunk_names_one_nor_before_its_target
     np.testing.assert_allclose(stiffness(p, 9.0), [50, 100, 150])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.floats(0.001, 0.03), st.floats(1, 900), st.booleans()), min_size=5, max_size=40))
 def test_stiffness_takes_named_values_only_and_never_before_their_time(steps):
     p, now, seq, due = player(), 0.0, 0, []

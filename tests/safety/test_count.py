@@ -91,7 +91,7 @@ def half(m, g):
     return m.geom_size[g, 1] if m.geom_type[g] == mujoco.mjtGeom.mjGEOM_CAPSULE else 0.0
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.integers(0, 2**32 - 1))
 def test_an_episode_is_counted_like_one_command_at_a_time(robot, cell, count, seed):
     rng = np.random.default_rng(seed)

@@ -51,7 +51,7 @@ def test_mass_matrix_and_torques_equal_mujocos(robot, gravity, order):
         np.testing.assert_allclose(torque, rne[kin.dof] + kin.model.dof_armature[kin.dof] * a, atol=1e-9)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(seed=SEEDS)
 def test_torques_are_the_mass_matrix_times_acceleration_plus_the_bias(robot, seed):
     b, n = inertia_of(Kinematics.from_model(robot)), robot.n
@@ -63,7 +63,7 @@ def test_torques_are_the_mass_matrix_times_acceleration_plus_the_bias(robot, see
     assert np.array_equal(matrix, matrix.T) and np.linalg.eigvalsh(matrix)[0] > 0
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(seed=SEEDS)
 def test_the_power_of_the_torques_is_the_rate_of_the_kinetic_energy(robot, seed):
     b, n = inertia_of(Kinematics.from_model(robot)), robot.n

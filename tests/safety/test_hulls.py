@@ -51,7 +51,7 @@ def by_mujoco(one, two, turn, shift):
     return mujoco.mj_geomDistance(model, data, 0, 1, 1.0, None)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6))
 def test_the_distance_of_hulls_is_mujocos_and_its_closest_points_are_that_far_apart(seed):
     rng = np.random.default_rng(seed)
@@ -66,7 +66,7 @@ def test_the_distance_of_hulls_is_mujocos_and_its_closest_points_are_that_far_ap
         assert d < 1e-6
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6))
 def test_beyond_near_it_is_a_lower_bound_that_reaches_near(seed):
     rng = np.random.default_rng(seed)

@@ -79,40 +79,40 @@ def plan(rng, robot, now, u):
     return u + share * (goal - u) + rng.normal(size=(h, robot.n)) * 0.02, now + np.cumsum(gaps)
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
-@given(st.integers(0, 100_000))
-def test_the_foreseen_tick_and_constraint_are_those_that_the_shadow_run_violates(parts, met, seed):
+def until_known(run, ticks):
+    """Go on for ``ticks``, or until just after what was foreseen should have happened."""
+    for _ in range(ticks):
+        run.go(1)
+        if (told := run.foreseen[-1]) is not None and run.now > told[0] + 1.5 * DT:
+            return
+
+
+def test_the_foreseen_tick_and_constraint_are_those_that_the_shadow_run_violates(parts):
     robot, filter_, count = parts
-    rng = np.random.default_rng(seed)
-    run = Shadow(filter_, robot.home)
-    run.offer(*plan(rng, robot, run.now, run.filter.u))
-    run.go(int(TIMEOUT / DT) - 2)
-    first, names = happened(count(np.array(run.sent), DT))
-    if first is None:
-        assert run.foreseen[-1] is None
-        assert run.look.ticks_rolled >= int(TIMEOUT / DT) - 2
-        return
-    # TICKS ticks are seen per tick: known from here on, and never told otherwise before it happens.
-    known = run.foreseen[: first + 1]
-    late = first // TICKS
-    assert all(k is None for k in known[:late])
-    for told in known[late:]:
-        assert told[0] == pytest.approx((first + 1) * DT, abs=1e-9)
-        assert told[1] in names
-    met |= names
+    met, calm = set(), 0
+    for seed in range(16):
+        rng, ticks = np.random.default_rng(seed), int(TIMEOUT / DT) - 2
+        run = Shadow(filter_, robot.home)
+        run.offer(*plan(rng, robot, run.now, run.filter.u))
+        until_known(run, ticks)
+        first, names = happened(count(np.array(run.sent), DT))
+        if first is None:
+            assert run.foreseen[-1] is None
+            assert run.look.ticks_rolled >= ticks
+            calm += 1
+            continue
+        # TICKS ticks are seen per tick: known from here on, and never told otherwise before it happens.
+        known = run.foreseen[: first + 1]
+        late = first // TICKS
+        assert all(k is None for k in known[:late])
+        for told in known[late:]:
+            assert told[0] == pytest.approx((first + 1) * DT, abs=1e-9)
+            assert told[1] in names
+        met |= names
+    assert calm > 0 and {"joint_position", "self_clearance", "table_clearance", "column", "shelf"} <= met
 
 
-@pytest.fixture(scope="module")
-def met():
-    """Constraints that were violated in some example."""
-    return set()
-
-
-def test_the_examples_above_met_joints_links_table_and_regions(met):
-    assert {"joint_position", "self_clearance", "table_clearance", "column", "shelf"} <= met
-
-
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20)
 @given(st.integers(0, 100_000))
 def test_a_new_chunk_is_rolled_from_where_the_robot_is_then(parts, seed):
     robot, filter_, count = parts

@@ -23,7 +23,7 @@ from palmar.safety.hulls import hull_distance, load_detail, work_of
 from palmar.sim import menagerie, scene
 from palmar.sim.imperfect import Imperfect, drive
 from palmar.sim.robots import load_robot
-from palmar.sim.tasks.lift import FINGER_OF
+from palmar.sim.tasks.palm import FINGER_OF
 
 REFERENCE = Path(__file__).resolve().parents[2].parent / "shared" / "assets"
 pytestmark = pytest.mark.skipif(not REFERENCE.is_dir(), reason="reference models are not in the repository")

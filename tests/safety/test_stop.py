@@ -25,7 +25,7 @@ def follow(v, a, a_max, j_max):
     return np.array(rows)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(JOINTS), st.floats(-6, 6), st.floats(-1, 1), st.sampled_from([1.0, 1e-2, 1e-4]))
 def test_the_stop_law_comes_to_rest_within_limits_and_does_not_chatter(joint, v, part, scale):
     a_max, j_max = joint

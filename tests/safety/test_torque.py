@@ -60,7 +60,7 @@ def case(robot):
     return Case(robot)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(seed=SEEDS, scale=st.sampled_from([0.002, 0.02, 0.3, 1.0]))
 def test_no_stop_moves_further_faster_or_harder_than_its_first_state_says(case, seed, scale):
     q, v, a = case.state(seed, scale)
@@ -73,7 +73,7 @@ def test_no_stop_moves_further_faster_or_harder_than_its_first_state_says(case, 
         assert low - 1e-7 <= ticks[2][:, i].min() and ticks[2][:, i].max() <= high + 1e-7
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(seed=SEEDS, scale=st.sampled_from([0.05, 0.2, 0.5]), part=st.floats(0.1, 1.0))
 def test_a_bounded_stop_has_no_torque_above_its_limit_at_any_tick(case, seed, scale, part):
     q, v, a = case.state(seed, scale)
@@ -82,7 +82,7 @@ def test_a_bounded_stop_has_no_torque_above_its_limit_at_any_tick(case, seed, sc
         assert np.all(np.abs(case.torques(q, v, a)).max(axis=0) <= effort.limit)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(seed=SEEDS, scale=st.sampled_from([0.2, 0.5, 1.0]), part=st.floats(0.3, 1.0))
 def test_the_verdict_on_a_stop_agrees_with_its_torques_at_every_tick(case, seed, scale, part):
     q, v, a = case.state(seed, scale)
@@ -102,7 +102,7 @@ def test_slow_stops_need_no_sample_and_hard_ones_are_refused(case):
     assert free > 25 and refused > 25
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(seed=SEEDS)
 def test_no_joint_changes_the_mass_matrix_faster_than_the_drift(case, seed):
     rng, n, h = np.random.default_rng(seed), case.robot.n, 1e-6

@@ -187,3 +187,13 @@ def test_no_new_reading_for_twenty_milliseconds_is_stale():
 def test_impossible_values_are_refused(key, value):
     with pytest.raises(ConfigError, match=key):
         WatchdogConfig(**{key: value})
+
+
+def test_a_reset_counts_from_the_moment_the_contacts_cannot_bounce_any_more():
+    w, released = latched(1.0), WatchdogConfig().released
+    w.late(0.0)
+    w.release()
+    w.late(np.nextafter(released, 0.0))
+    assert "ago" in w.refusal()
+    w.late(released)
+    assert w.refusal() == ""
