@@ -2,15 +2,19 @@
 
 import itertools
 import os
+import time
 from contextlib import contextmanager
 from importlib.util import find_spec
 
 import numpy as np
+import pytest
 from driver_cases import Case, as_a_device
 
 from palmar.real_robot.drivers.fr3 import open_driver
 from palmar.real_robot.drivers.fr3_config import Fr3Config
+from palmar.real_robot.fakes.fci_motion import DT
 from palmar.real_robot.fakes.fci_process import FciProcess
+from palmar.safety.types import Command
 
 JOINTS = tuple(f"fr3_joint{i}" for i in range(1, 8))
 PATIENCE = 0.05
@@ -19,6 +23,7 @@ TIMEOUT = 0.6
 PRIORITY = 20
 """Of the fake, above the driver's, where real-time priority is allowed."""
 missing = "" if find_spec("pylibfranka") else "needs pylibfranka: pip install -e '.[franka]'"
+needs_libfranka = pytest.mark.skipif(bool(missing), reason=missing or "pylibfranka is here")
 _numbers = itertools.count(2)
 
 
@@ -56,6 +61,42 @@ def rig(**options):
             yield driver, fake
         finally:
             driver.close()
+
+
+class Arm:
+    """Drives a robot tick by tick."""
+
+    def __init__(self, driver, fake):
+        self.driver, self.fake, self.seq = driver, fake, 0
+        self.state = driver.read()
+        self.q = self.state.q.copy()
+
+    def tick(self, q=None, seq=None):
+        self.q = self.q if q is None else np.array(q)
+        self.seq = self.seq + 1 if seq is None else seq
+        self.driver.write(Command(q=self.q, seq=self.seq, stamp=0.0))
+        self.state = self.driver.read()
+
+    def swing(self, ticks=200, speed=0.5, joint=1):
+        """Up to ``speed`` [rad/s] in 100 ms, and on."""
+        for k in range(ticks):
+            self.q[joint] += DT * speed * min(1.0, k / 100)
+            self.tick()
+
+
+def stands(fake):
+    before = np.array(fake.report()["q"])
+    time.sleep(0.05)
+    return np.abs(np.array(fake.report()["q"]) - before).max() < 1e-4
+
+
+def stopped(fake):
+    """Wait until its own stop is over; what it reports then."""
+    end = time.monotonic() + 10.0
+    while fake.report()["braking_s"] is None and time.monotonic() < end:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    return fake.report()
 
 
 @contextmanager
