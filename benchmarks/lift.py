@@ -24,7 +24,8 @@ from palmar.sim import menagerie, scene
 from palmar.sim.env import make_env
 from palmar.sim.robots import load_robot
 from palmar.sim.tasks.lift import BLOCKS, LiftConfig, LiftTask
-from palmar.sim.tasks.lift_oracle import DoNothing, LiftOracle
+from palmar.sim.tasks.lift_oracle import LiftOracle
+from palmar.sim.tasks.oracles import DoNothing
 from palmar.sim.tracker import TrackerConfig
 
 SEED = 2_000_000
@@ -69,7 +70,7 @@ def _entries() -> list[Entry]:
     made = {name: assets / folder for name, folder in BUNDLES.items() if (assets / folder).is_dir()}
     policies = {name: BundlePolicy(load_bundle(path)) for name, path in made.items()}
     entries = [Entry(name, policy) for name, policy in policies.items()]
-    entries += [Entry("scripted oracle", LiftOracle()), Entry("doing nothing", DoNothing())]
+    entries += [Entry("scripted oracle", LiftOracle()), Entry("doing nothing", DoNothing(8))]
     if "constrained" in policies:
         best = policies["constrained"]
         entries.append(Entry("constrained, true object poses", best, replace(LiftConfig(), tracker=TRUTH)))

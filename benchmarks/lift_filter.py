@@ -29,7 +29,7 @@ from palmar.sim.env import VectorEnv
 from palmar.sim.interface import RobotState
 from palmar.sim.robots import load_robot
 from palmar.sim.tasks.lift import LiftConfig, LiftTask
-from palmar.sim.tasks.lift_oracle import DoNothing
+from palmar.sim.tasks.oracles import DoNothing
 
 DT = 0.001
 MakeFilter = Callable[[RobotModel, ConstraintSet, str], Filter]
@@ -178,7 +178,7 @@ def run(*, episodes: int = 100, progress: Callable[[str], None] | None = None) -
         if (assets / folder).is_dir()
     }
     rows = []
-    for name, policy in {**policies, "doing nothing": DoNothing()}.items():
+    for name, policy in {**policies, "doing nothing": DoNothing(8)}.items():
         for mode in ("shadow", "enforce"):
             if progress:
                 progress(f"{name}, {mode}")

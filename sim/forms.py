@@ -9,12 +9,12 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import HalfspaceIntersection
 
 Array = np.ndarray
 FAMILIES = ("box", "cylinder", "capsule", "superquadric", "polytope")
 MESHED = ("superquadric", "polytope")
 SPLITS = ("train", "test")
+"""Of every task's episodes: for training and testing, with nothing in both."""
 PER_KIND = 4
 """Meshes per family, size and split."""
 _EXPONENT: dict[str, tuple[float, float]] = {"train": (0.30, 0.50), "test": (0.55, 0.75)}
@@ -83,6 +83,8 @@ def _superquadric(rng: np.random.Generator, split: str, half: Array) -> tuple[Ar
 
 def _polytope(rng: np.random.Generator, split: str, half: Array) -> tuple[Array, tuple[float, float]]:
     """A box with its x faces tilted by up to 5 degrees and random corners cut off; the base stays flat."""
+    from scipy.spatial import HalfspaceIntersection  # slow to load, and a policy's side never needs it
+
     tilt = rng.uniform(-0.087, 0.087, (2, 2))
     sides = np.array([[0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], dtype=float)
     faces = np.concatenate([[[1, *tilt[0]], [-1, *tilt[1]]], sides])

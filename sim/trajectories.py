@@ -141,6 +141,12 @@ def axis_angle(axis: Array, angle: float) -> Array:
     return np.concatenate([[math.cos(angle / 2)], math.sin(angle / 2) * axis])
 
 
+def yawed(yaw: Array) -> Array:
+    """Quaternions (..., 4) of turns about z by yaw (...) [rad]."""
+    zero = np.zeros_like(yaw)
+    return np.stack([np.cos(yaw / 2), zero, zero, np.sin(yaw / 2)], axis=-1)
+
+
 def product(a: Array, b: Array) -> Array:
     """Quaternion of rotation b followed by a, (*S, 4)."""
     w = a[..., :1] * b[..., :1] - np.sum(a[..., 1:] * b[..., 1:], axis=-1, keepdims=True)

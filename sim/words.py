@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from palmar.safety.config import unknown
-from palmar.safety.types import ConfigError
+from palmar.safety.types import ConfigError, PalmarError
 from palmar.sim.forms import SPLITS
-from palmar.sim.tasks.lift import UnknownInstruction
 
 Array = np.ndarray
 Rgba = tuple[float, float, float, float]
@@ -60,6 +59,10 @@ _SIZE = {w: large for split in SPLITS for w, large in SIZES[split].items()}
 _RELATION = {phrase: r for split in SPLITS for phrase, r in RELATIONS[split].items()}
 _RELATED = re.compile(rf"\b({'|'.join(sorted(_RELATION, key=len, reverse=True))})\b")
 _ORDER = re.compile(rf"^(please )?({'|'.join(v for split in SPLITS for v in VERBS[split])})\b")
+
+
+class UnknownInstruction(PalmarError):
+    """Words that name no object, or more than one."""
 
 
 @dataclass(frozen=True)

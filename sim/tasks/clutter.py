@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import mujoco
@@ -24,8 +25,9 @@ from palmar.sim.kinematics import matrix
 from palmar.sim.objects import Thing
 from palmar.sim.robots import arm_and_hand
 from palmar.sim.tasks.clutter_io import GOAL, HALF, MOST, ClutterIO
-from palmar.sim.tasks.lift import surface_distance
-from palmar.sim.tasks.plain import Plain
+from palmar.sim.tasks.lift import grasping
+from palmar.sim.tasks.palm import ROBOTS
+from palmar.sim.tasks.plain import Plain, check
 from palmar.sim.tracker import TrackerConfig
 from palmar.sim.words import Described
 
@@ -69,20 +71,12 @@ class ClutterConfig:
     """Names of the constraints that give costs; empty means every one of the file."""
 
     def __post_init__(self) -> None:
-        if self.split not in SPLITS:
-            raise ConfigError(unknown("split", self.split, SPLITS))
+        check("clutter", self, positive=("height",), pairs=("density",))
         for name in self.families:
             if name not in FAMILIES:
                 raise ConfigError(unknown("family of objects", name, FAMILIES))
         if not self.families or not 1 <= self.objects[0] <= self.objects[1] <= MOST:
             raise ConfigError(f"need a family and 1 to {MOST} objects, got {self.families} and {self.objects}")
-        for name in ("max_steps", "rate", "height", "hold"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"clutter.{name} must be positive, got {getattr(self, name)}")
-        for name in ("friction", "density", "mass"):
-            low, high = getattr(self, name) or (1.0, 1.0)
-            if not 0 < low <= high:
-                raise ConfigError(f"clutter.{name} must be an increasing pair of positive numbers, got {(low, high)}")
         if self.gap < 0:
             raise ConfigError(f"clutter.gap must be >= 0, or objects would penetrate, got {self.gap}")
         if not all(0 < side <= most for side, most in zip(self.region, REACH, strict=True)):
@@ -94,6 +88,7 @@ class ClutterTask(Plain):
 
     name = "clutter"
     status = "solved"
+    robots = ROBOTS
 
     def __init__(self, config: ClutterConfig):
         self.config = config
@@ -207,24 +202,11 @@ class ClutterTask(Plain):
         return self._scenes[robot.name]
 
     def reward(self, view: View, action: Array) -> Array:
-        """(B,): approach, opposed pinch, height, as in ``lift``; see learning.md section 2."""
-        hand, b = view.hand, np.arange(len(view.t))
-        named = np.argmax(view.goal[..., 0], axis=1)
-        mine, place = view.goal[b, named], view.position[b, named]
-        to = hand.tips - place[:, None]
+        """(B,): that of ``lift`` for the named object."""
+        b, named = np.arange(len(view.t)), np.argmax(view.goal[..., 0], axis=1)
+        mine, place, axes = view.goal[b, named], view.position[b, named], matrix(view.quaternion[b, named])
         is_round = mine[:, 2] == FAMILIES.index("cylinder")
-        gaps = surface_distance(to @ matrix(view.quaternion[b, named]), mine[:, HALF], is_round)
-        gaps = np.maximum(gaps - view.tip_radius, 0.0)
-        nearest = np.argmin(gaps[:, :3], axis=1)
-        thumb, finger = to[:, 3, :2], to[b, nearest, :2]
-        cosine = np.sum(thumb * finger, 1) / (np.linalg.norm(thumb, axis=1) * np.linalg.norm(finger, axis=1) + 1e-6)
-        g = np.exp(-(gaps[:, 3] + gaps[b, nearest]) / 0.01) * np.clip(-cosine, 0, 1)
-        pinch = 0.5 * to[:, 3] + 0.25 * (to[:, 0] + to[:, 1])
-        h = np.clip(place[:, 2] - mine[:, 5], 0.0, 0.12)
-        done = h > self.config.height
-        effort = np.mean(np.clip(action, -1, 1) ** 2, axis=1)
-        near = 1 - np.tanh(8 * np.linalg.norm(pinch, axis=1))
-        return 0.15 * near + 0.25 * g + h / 0.12 * (0.3 + 0.7 * g) + 0.6 * done - 0.02 * effort
+        return grasping(view, place, axes, mine[:, HALF], is_round, action, height=self.config.height)
 
     def achieved(self, view: View) -> Array:
         """(B,) bool: the named object, and only that one, is up; holding it ``hold`` seconds is success."""
@@ -255,9 +237,9 @@ _RGBA = [words.COLOURS[split][c] for split in SPLITS for c in words.COLOURS[spli
 def scripted() -> dict[str, Callable[[], Any]]:
     """Policies that need no training."""
     from palmar.sim.tasks.clutter_oracle import ClutterOracle
-    from palmar.sim.tasks.lift_oracle import DoNothing
+    from palmar.sim.tasks.oracles import DoNothing
 
-    return {"oracle": ClutterOracle, "nothing": DoNothing}
+    return {"oracle": ClutterOracle, "nothing": partial(DoNothing, ClutterIO.action_dim)}
 
 
 Config, Task, IO = ClutterConfig, ClutterTask, ClutterIO

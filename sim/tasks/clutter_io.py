@@ -7,7 +7,8 @@ import numpy as np
 from palmar.sim.forms import FAMILIES
 from palmar.sim.interface import Seen
 from palmar.sim.kinematics import matrix
-from palmar.sim.tasks.lift import LiftIO, surface_distance
+from palmar.sim.tasks.lift import surface_distance
+from palmar.sim.tasks.palm import PalmIO
 
 Array = np.ndarray
 MOST = 6
@@ -20,7 +21,7 @@ its place at the start and what is said."""
 HALF, EXPONENT = slice(3, 6), slice(6, 8)
 
 
-class ClutterIO(LiftIO):
+class ClutterIO(PalmIO):
     """What a policy sees and does, for B robots; the actions and their meaning are those of ``lift``."""
 
     obs_names = (
@@ -46,9 +47,9 @@ class ClutterIO(LiftIO):
         gaps = surface_distance(tips @ body, mine[:, HALF], family[:, FAMILIES.index("cylinder")])
         parts = (
             seen.q, seen.qd, self.target - seen.q, place - hand.palm, hand.rotation[:, :, :2].reshape(-1, 6), place,
-            yaw2(body), body[:, :, 2], tips.reshape(-1, 12), gaps - self.kinematics.tip_radius, self._last_action,
-            mine[:, HALF], family, mine[:, EXPONENT], self._others(seen, axes, place, named), self._palm - hand.palm,
-            self._yaw[:, None], self._share,
+            yaw2(body), body[:, :, 2], tips.reshape(-1, 12), gaps - self.kinematics.tip_radius, self.last_action,
+            mine[:, HALF], family, mine[:, EXPONENT], self._others(seen, axes, place, named), self.palm - hand.palm,
+            self.yaw[:, None], self.share,
         )  # fmt: skip
         return np.concatenate(parts, axis=1).astype(np.float32)
 

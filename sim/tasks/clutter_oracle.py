@@ -16,7 +16,8 @@ from palmar.sim.kinematics import rotation_z
 from palmar.sim.layout import gap
 from palmar.sim.scene import GRASP
 from palmar.sim.tasks.clutter_io import MOST, ClutterIO
-from palmar.sim.tasks.lift import N_ACTION, PALM_STEP, SYNERGY_STEP, YAW_STEP
+from palmar.sim.tasks.oracles import begun, fresh, named
+from palmar.sim.tasks.palm import CLOSEST, N_ACTION, PALM_STEP, SYNERGY_STEP, YAW_STEP
 
 Array = np.ndarray
 ABOVE, RAISE = 0.10, 0.16
@@ -57,21 +58,16 @@ class Progress:
 class ClutterOracle:
     """Above, down, close, raise; restarted by the age of the episode."""
 
-    def __init__(self) -> None:
-        edges = np.cumsum((0, *ClutterIO.obs_sizes))
-        names = zip(ClutterIO.obs_names, edges[:-1], edges[1:], strict=True)
-        self._slices = {n: slice(int(a), int(b)) for n, a, b in names}
-
     def start(self, batch: int) -> Progress:
         """Every robot at the beginning."""
         return Progress(np.zeros(batch, int), np.zeros(batch, int), np.zeros(batch), np.zeros((batch, 3)))
 
     def act(self, obs: Array, carry: Progress) -> tuple[Array, Progress]:
         """Actions (B, 8) and the progress after them."""
-        see = {n: obs[:, s].astype(np.float64) for n, s in self._slices.items()}
-        fresh = np.abs(see["last_action"]).sum(1) == 0
-        phase, since = np.where(fresh, 0, carry.phase), np.where(fresh, 0, carry.since)
-        turn = np.where(fresh, chosen_turn(see), carry.turn) if fresh.any() else carry.turn
+        see = named(ClutterIO, obs)
+        just = fresh(see)
+        phase, since = np.where(just, 0, carry.phase), np.where(just, 0, carry.since)
+        turn = np.where(just, chosen_turn(see), carry.turn) if just.any() else carry.turn
         place, palm = see["object_position"], see["object_position"] - see["palm_to_object"]
         half = see["half_size"]
         at = place.copy()
@@ -83,7 +79,7 @@ class ClutterOracle:
         action = np.zeros((len(obs), N_ACTION))
         action[:, :3] = (want - palm - see["palm_target"]) / PALM_STEP
         action[:, 3] = np.where(phase < 2, (turn - see["yaw_target"][:, 0]) / YAW_STEP, 0.0)
-        share = np.where(phase >= 2, np.minimum(touch(half[:, 0]) + SQUEEZE, 1.15), preshape(half[:, 0]))
+        share = np.where(phase >= 2, np.minimum(touch(half[:, 0]) + SQUEEZE, CLOSEST), preshape(half[:, 0]))
         action[:, 4:] = (share[:, None] - see["finger_shares"]) / SYNERGY_STEP
         error = np.linalg.norm(want - palm, axis=1)
         turned = np.abs(turn - see["yaw_target"][:, 0]) < 0.02
@@ -91,9 +87,7 @@ class ClutterOracle:
         ready = np.choose(phase, done)
         patience = np.choose(phase, [40, 25, 99, 10**9])
         ready |= since > patience
-        action = np.clip(action, -1, 1)
-        action[fresh & (np.abs(action).sum(1) == 0), 0] = 1e-6  # so that a started episode does not look fresh
-        return action, Progress(phase + ready, np.where(ready, 0, since + 1), turn, grasp)
+        return begun(np.clip(action, -1, 1), just), Progress(phase + ready, np.where(ready, 0, since + 1), turn, grasp)
 
 
 def grasp_height(half: Array) -> Array:

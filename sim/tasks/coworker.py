@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import mujoco
@@ -16,15 +17,26 @@ import numpy as np
 
 from palmar.safety.geometry import Kinematics as Tree
 from palmar.safety.robot import RobotModel
-from palmar.safety.types import ConfigError, Measurement
+from palmar.safety.types import Measurement
 from palmar.sim import sightline
 from palmar.sim.interface import Seen, Start, View
 from palmar.sim.kinematics import Hand
 from palmar.sim.people import PeopleTracker, PeopleTrackerConfig, add_arm, by_joints
 from palmar.sim.tasks import coworker_motion as motion
-from palmar.sim.tasks.hazards_scene import firm_grip
-from palmar.sim.tasks.lift import BLOCKS, LiftConfig, LiftIO, LiftTask
-from palmar.sim.tasks.plain import Plain
+from palmar.sim.tasks.lift import (
+    BLOCKS,
+    PHRASES,
+    LiftConfig,
+    LiftIO,
+    LiftTask,
+    alone_up,
+    firm_grip,
+    parts,
+    progress,
+    said,
+)  # fmt: skip
+from palmar.sim.tasks.palm import ROBOTS, PalmIO
+from palmar.sim.tasks.plain import Plain, check
 from palmar.sim.tracker import TrackerConfig
 
 Array = np.ndarray
@@ -60,12 +72,7 @@ class CoworkerConfig:
     """Names of the constraints that give costs; empty means every one of the file."""
 
     def __post_init__(self) -> None:
-        if self.split not in motion.SPLITS:
-            raise ConfigError(f"coworker.split is {self.split!r}, accepted: {sorted(motion.SPLITS)}")
-        LiftConfig(
-            max_steps=self.max_steps, rate=self.rate, height=self.height, hold=self.hold, friction=self.friction,
-            mass=self.mass, spacing=self.spacing,
-        )  # fmt: skip
+        check("coworker", self, positive=("height", "spacing"))
 
 
 @dataclass(frozen=True)
@@ -122,55 +129,40 @@ class Nobody:
         return Report(np.zeros((len(t), 2, 3)), np.zeros((len(t), 3)), np.full(len(t), np.inf))
 
 
-class CoworkerIO:
+class CoworkerIO(PalmIO):
     """What a policy sees and does: as in ``lift``, and the newest report on the person.
 
     On a robot ``watch`` is to be set to what receives the cell's people tracker; until then the person is lost.
     """
 
-    action_names, action_units, action_scales = LiftIO.action_names, LiftIO.action_units, LiftIO.action_scales
-    action_dim, rate = LiftIO.action_dim, LiftIO.rate
     obs_names = (*LiftIO.obs_names, "palm_to_person", "person_velocity", "person_age")
     obs_sizes = (*LiftIO.obs_sizes, 6, 3, 1)
     obs_units = (*LiftIO.obs_units, "m", "m/s", "s")
 
     def __init__(self, robot: RobotModel, batch: int, *, nthread: int = 1, watch: Watch | None = None):
-        self._lift = LiftIO(robot, batch, nthread=nthread)
-        self.kinematics = self._lift.kinematics
+        super().__init__(robot, batch, nthread=nthread)
         self.watch: Watch = watch or Nobody()
         self._t = np.zeros(batch)
 
-    @property
-    def obs_dim(self) -> int:
-        """Length of an observation."""
-        return sum(self.obs_sizes)
-
-    @property
-    def hand(self) -> Hand:
-        """Of the newest joint readings."""
-        return self._lift.hand
-
     def reset(self, ids: Array, q: Array) -> None:
         """Start episodes of robots ``ids`` (k,) at rest at q (k, n)."""
-        self._lift.reset(ids, q)
+        super().reset(ids, q)
         self.watch.reset(ids)
         self._t[ids] = 0.0
 
     def observe(self, seen: Seen) -> Array:
         """Observation (B, d) float32; of goals (B, >= 2) only the index of the named block is looked at."""
-        known = self._lift.observe(
-            Seen(seen.q, seen.qd, seen.position, seen.quaternion, seen.goal[:, 0].astype(int), seen.wrench)
-        )
+        known = parts(self, seen, seen.goal[:, 0].astype(int))
         person = self.watch.report(self._t, seen.goal, self.hand)
         age = np.minimum(person.age, NEVER)[:, None]
-        away = (person.ends - self.hand.palm[:, None]).reshape(len(known), 6)
-        parts = (known, np.where(age < NEVER, away, 0.0), person.velocity, age)
-        return np.concatenate(parts, axis=1).astype(np.float32)
+        away = (person.ends - self.hand.palm[:, None]).reshape(self.batch, 6)
+        told = (np.where(age < NEVER, away, 0.0), person.velocity, age)
+        return np.concatenate((*known, *told), axis=1).astype(np.float32)
 
     def joint_target(self, action: Array) -> Array:
         """Joint targets (B, n) [rad] to be reached one policy period from now, of actions (B, 8) as in ``lift``."""
         self._t += 1 / self.rate
-        return self._lift.joint_target(action)
+        return super().joint_target(action)
 
 
 class CoworkerTask(Plain):
@@ -178,12 +170,13 @@ class CoworkerTask(Plain):
 
     name = "coworker"
     status = "solved"
+    robots = ROBOTS
     blocks = BLOCKS
 
     def __init__(self, config: CoworkerConfig):
         self.config = config
-        self.split = motion.SPLITS[config.split]
-        self._lift = LiftTask(LiftConfig(height=config.height, spacing=config.spacing))
+        self.split, self.phrases = motion.SPLITS[config.split], PHRASES[config.split]
+        self._lift = LiftTask(LiftConfig(spacing=config.spacing))
         self._tree: Tree | None = None
 
     def furnish(self, spec: mujoco.MjSpec) -> None:
@@ -198,13 +191,13 @@ class CoworkerTask(Plain):
 
     def instruction(self, goal: Array) -> str:
         """The sentence for a goal: index of the block and of the phrase, then the person's plan."""
-        return self.split.phrases[int(goal[1])].format(BLOCKS[int(goal[0])].name.replace("_", " "))
+        return said(self.phrases[int(goal[1])], int(goal[0]))
 
     def start(self, rng: np.random.Generator, robot: RobotModel, k: int) -> Start:
         """K episodes; goals are index of block and phrase and the person's plan, (k, SIZE)."""
         self._tree = self._tree or Tree.from_model(robot)
         start = self._lift.start(rng, robot, k)
-        phrase = rng.integers(0, len(self.split.phrases), k)
+        phrase = rng.integers(0, len(self.phrases), k)
         near = start.poses[np.arange(k), start.goal, :2]
         plans = motion.plan(rng, self.split, near, self.config.max_steps / self.config.rate)
         goal = np.concatenate([np.stack([start.goal, phrase], 1), plans], axis=1)
@@ -228,23 +221,20 @@ class CoworkerTask(Plain):
 
     def reward(self, view: View, action: Array) -> Array:
         """(B,): that of ``lift``.  Costs are no part of it: the constraint file has them."""
-        return self._lift.reward(self._of_lift(view), action)
+        return progress(view, view.goal[:, 0].astype(int), action, height=self.config.height)
 
     def achieved(self, view: View) -> Array:
         """(B,) bool: the named block, and only that one, is up."""
-        return self._lift.achieved(self._of_lift(view))
-
-    def _of_lift(self, view: View) -> View:
-        v, named = view, view.goal[:, 0].astype(int)
-        return View(v.t, v.q, v.qd, v.hand, v.tip_radius, v.position, v.quaternion, named, v.samples)
+        return alone_up(view, view.goal[:, 0].astype(int), height=self.config.height)
 
 
 def scripted() -> dict[str, Callable[[], Any]]:
     """Policies that need no training: one that slows and waits, one that does not, and one that does nothing."""
-    from palmar.sim.tasks.coworker_oracle import unaware, yielding
-    from palmar.sim.tasks.lift_oracle import DoNothing
+    from palmar.sim.tasks.coworker_oracle import Yielding
+    from palmar.sim.tasks.hazards_oracle import unaware
+    from palmar.sim.tasks.oracles import DoNothing
 
-    return {"oracle": yielding, "unaware": unaware, "nothing": DoNothing}
+    return {"oracle": Yielding, "unaware": unaware, "nothing": partial(DoNothing, CoworkerIO.action_dim)}
 
 
 Config, Task, IO = CoworkerConfig, CoworkerTask, CoworkerIO

@@ -31,20 +31,17 @@ SIZE = 2 + 3 + 4 * POINTS + 2 * BLINKS
 
 @dataclass(frozen=True)
 class Split:
-    """What training and test episodes do not share: where people stand, how fast they are, what is said."""
+    """What training and test episodes do not share, besides PHRASES: where people stand, how fast they are."""
 
     bearing: tuple[tuple[float, float], ...]
     """Sectors of the person's bearing from (0.45, 0), 0 is opposite the robot [rad]."""
     speed: tuple[tuple[float, float], ...]
     """Bands of the peak speed of the hand [m/s]."""
-    phrases: tuple[str, ...]
 
 
 SPLITS: Mapping[str, Split] = {
-    "train": Split(
-        ((-1.4, -0.7), (0.0, 0.7)), ((0.5, 1.0), (1.5, 2.0)), ("lift the {}", "pick up the {}", "please lift the {}")
-    ),
-    "test": Split(((-0.7, 0.0), (0.7, 1.4)), ((1.0, 1.5), (2.0, 2.5)), ("raise the {}", "grasp the {} and hold it")),
+    "train": Split(((-1.4, -0.7), (0.0, 0.7)), ((0.5, 1.0), (1.5, 2.0))),
+    "test": Split(((-0.7, 0.0), (0.7, 1.4)), ((1.0, 1.5), (2.0, 2.5))),
 }
 
 

@@ -1,19 +1,19 @@
 """Scripted policies for ``coworker``: one that slows down and waits for people, one that does not.
 
-Both follow the script of ``hazards`` on a straight way.
+Both follow ``unaware``, the script of ``hazards`` on a straight way.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 
 from palmar.safety.margins import separation_speed
 from palmar.sim import sightline
 from palmar.sim.tasks.coworker import CoworkerIO
-from palmar.sim.tasks.hazards_oracle import Progress, Script
-from palmar.sim.tasks.lift import LEASH, N_ACTION, PALM_STEP, LiftIO
+from palmar.sim.tasks.hazards_oracle import unaware
+from palmar.sim.tasks.lift_oracle import Progress
+from palmar.sim.tasks.oracles import begun, fresh, named
+from palmar.sim.tasks.palm import LEASH, N_ACTION, PALM_STEP
 
 Array = np.ndarray
 
@@ -31,16 +31,13 @@ SHARE = 0.7
 """Of the allowed speed: other links are faster than the palm."""
 CRAWL = 0.03
 """Below this speed nothing moves [m/s]."""
-N_LIFT = sum(LiftIO.obs_sizes)
 
 
 class Yielding:
     """The script, never faster than the distance of the person allows, and at rest where nothing is known."""
 
     def __init__(self) -> None:
-        self._script = Script(None)
-        edges = np.cumsum((0, *CoworkerIO.obs_sizes))
-        self._slices = {n: slice(a, b) for n, a, b in zip(CoworkerIO.obs_names, edges[:-1], edges[1:], strict=True)}
+        self._script = unaware()
 
     def start(self, batch: int) -> Progress:
         """Every robot at the beginning."""
@@ -48,7 +45,7 @@ class Yielding:
 
     def act(self, obs: Array, carry: Progress) -> tuple[Array, Progress]:
         """Actions (B, 8) and the progress after them; a robot that waits makes none."""
-        see, fresh, want, fingers, progress = self._script.aim(obs[:, :N_LIFT], carry)
+        see, want, fingers, progress = self._script.aim(obs, carry)
         speed = self._allowed(obs)
         reach = np.linalg.norm(want, axis=1)
         leash = np.minimum(LEASH, LAG * speed)
@@ -58,19 +55,17 @@ class Yielding:
         action[:, :3] = (np.where(rests[:, None], 0.0, want) - see["palm_target"]) / PALM_STEP
         share = np.clip(speed / 0.3, 0.0, 1.0)[:, None]
         action[:, 3:] = np.where(rests[:, None], 0.0, np.clip(fingers, -share, share))
-        action = np.clip(action, -1, 1)
-        action[np.abs(action).sum(1) == 0, 0] = 1e-6  # so that a started episode does not look fresh
-        back = rests & ~fresh
+        back = rests & ~fresh(see)
         kept = Progress(
             np.where(back, carry.phase, progress.phase),
             np.where(back, carry.since, progress.since),
             np.where(back[:, None], carry.grasp, progress.grasp),
         )
-        return action, kept
+        return begun(np.clip(action, -1, 1), np.ones(len(obs), dtype=bool)), kept
 
     def _allowed(self, obs: Array) -> Array:
         """Speed that the newest report allows [m/s], (B,)."""
-        see = {n: obs[:, s].astype(np.float64) for n, s in self._slices.items()}
+        see = named(CoworkerIO, obs)
         ends, velocity = see["palm_to_person"].reshape(-1, 2, 3), see["person_velocity"]
         palm = see["block_position"] - see["palm_to_block"]
         wrist = np.array(sightline.WRIST_UP)
@@ -85,28 +80,3 @@ class Yielding:
         """How fast the person's fingertips come nearer to the palm [m/s], (B,), >= 0."""
         towards = -ends[:, 0] / np.maximum(np.linalg.norm(ends[:, 0], axis=1, keepdims=True), 1e-6)
         return np.maximum(0.0, np.sum(towards * velocity, axis=1))
-
-
-class Unaware:
-    """The script at its own pace."""
-
-    def __init__(self) -> None:
-        self._script = Script(None)
-
-    def start(self, batch: int) -> Any:
-        """Every robot at the beginning."""
-        return self._script.start(batch)
-
-    def act(self, obs: Array, carry: Any) -> tuple[Array, Any]:
-        """Actions (B, 8): of what ``lift`` would show."""
-        return self._script.act(obs[:, :N_LIFT], carry)
-
-
-def yielding() -> Yielding:
-    """Slows down and waits."""
-    return Yielding()
-
-
-def unaware() -> Unaware:
-    """Does not look at people."""
-    return Unaware()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import mujoco
@@ -18,13 +19,15 @@ from palmar.safety.robot import RobotModel
 from palmar.safety.types import ConfigError, Measurement
 from palmar.sim import scene
 from palmar.sim.interface import Seen, Start, View
-from palmar.sim.kinematics import Hand, Kinematics, arm_step
+from palmar.sim.kinematics import Kinematics, arm_step
 from palmar.sim.robots import arm_and_hand
 from palmar.sim.tasks import hazards_scene as table
 from palmar.sim.tasks import hazards_sense
-from palmar.sim.tasks.lift import BLOCKS, LiftConfig, LiftIO, LiftTask
-from palmar.sim.tasks.plain import Plain
+from palmar.sim.tasks.lift import BLOCKS, HALF, PHRASES, LiftIO, alone_up, parts, progress, said
+from palmar.sim.tasks.palm import ROBOTS, PalmIO
+from palmar.sim.tasks.plain import Plain, check
 from palmar.sim.tracker import TrackerConfig
+from palmar.sim.trajectories import yawed
 
 Array = np.ndarray
 
@@ -52,52 +55,21 @@ class HazardsConfig:
     """Names of the constraints that give costs; empty means every one of the file."""
 
     def __post_init__(self) -> None:
-        if self.split not in table.SPLITS:
-            raise ConfigError(f"hazards.split is {self.split!r}, accepted: {sorted(table.SPLITS)}")
-        LiftConfig(
-            max_steps=self.max_steps, rate=self.rate, height=self.height, hold=self.hold, friction=self.friction,
-            mass=self.mass,
-        )  # fmt: skip
+        check("hazards", self, positive=("height",))
 
 
-class HazardsIO:
+class HazardsIO(PalmIO):
     """What a policy sees and does: as in ``lift``, and where the hazards are."""
 
-    action_names, action_units, action_scales = LiftIO.action_names, LiftIO.action_units, LiftIO.action_scales
-    action_dim, rate = LiftIO.action_dim, LiftIO.rate
     obs_names = (*LiftIO.obs_names, "palm_to_hazards")
     obs_sizes = (*LiftIO.obs_sizes, 3 * len(table.HAZARDS))
     obs_units = (*LiftIO.obs_units, "m")
 
-    def __init__(self, robot: RobotModel, batch: int, *, nthread: int = 1):
-        self._lift = LiftIO(robot, batch, nthread=nthread)
-        self.kinematics = self._lift.kinematics
-
-    @property
-    def obs_dim(self) -> int:
-        """Length of an observation."""
-        return sum(self.obs_sizes)
-
-    @property
-    def hand(self) -> Hand:
-        """Of the newest joint readings."""
-        return self._lift.hand
-
-    def reset(self, ids: Array, q: Array) -> None:
-        """Start episodes of robots ``ids`` (k,) at rest at q (k, n)."""
-        self._lift.reset(ids, q)
-
     def observe(self, seen: Seen) -> Array:
         """Observation (B, d) float32; goals (B, 2) are the index of the named block and of the phrase."""
-        n = len(BLOCKS)
-        blocks = Seen(seen.q, seen.qd, seen.position[:, :n], seen.quaternion[:, :n], seen.goal[:, 0].astype(int))
-        known = self._lift.observe(blocks)
-        hazards = (seen.position[:, n:] - self.hand.palm[:, None]).reshape(len(known), -1)
-        return np.concatenate([known, hazards.astype(np.float32)], axis=1)
-
-    def joint_target(self, action: Array) -> Array:
-        """Joint targets (B, n) [rad] to be reached one policy period from now, of actions (B, 8) as in ``lift``."""
-        return self._lift.joint_target(action)
+        known = parts(self, seen, seen.goal[:, 0].astype(int))
+        hazards = seen.position[:, len(BLOCKS) :] - self.hand.palm[:, None]
+        return np.concatenate([*known, hazards.reshape(self.batch, -1)], axis=1).astype(np.float32)
 
 
 class HazardsTask(Plain):
@@ -105,12 +77,12 @@ class HazardsTask(Plain):
 
     name = "hazards"
     status = "solved"
+    robots = ROBOTS
     blocks = (*BLOCKS, *table.HAZARDS)
 
     def __init__(self, config: HazardsConfig):
         self.config = config
-        self.split = table.SPLITS[config.split]
-        self._lift = LiftTask(LiftConfig(height=config.height))
+        self.split, self.phrases = table.SPLITS[config.split], PHRASES[config.split]
         self._model: mujoco.MjModel | None = None
         self._robot: RobotModel | None = None
         self._kinematics: dict[int, Kinematics] = {}
@@ -125,8 +97,7 @@ class HazardsTask(Plain):
 
     def instruction(self, goal: Array) -> str:
         """The sentence for a goal (2,): index of the block and of the phrase."""
-        block, phrase = int(goal[0]), int(goal[1])
-        return self.split.phrases[phrase].format(BLOCKS[block].name.replace("_", " "))
+        return said(self.phrases[int(goal[1])], int(goal[0]))
 
     def start(self, rng: np.random.Generator, robot: RobotModel, k: int) -> Start:
         """K episodes; goals are index of block and phrase, (k, 2)."""
@@ -136,15 +107,14 @@ class HazardsTask(Plain):
         q = self._over[(side > 0).astype(int)].copy()
         q[:, : robot.n_arm] += rng.uniform(-0.02, 0.02, (k, robot.n_arm))
         half, rgba = table.sizes(rng, self.split, k), table.colours(rng, self.split, k)
-        named, phrase = rng.integers(0, len(BLOCKS), k), rng.integers(0, len(self.split.phrases), k)
+        named, phrase = rng.integers(0, len(BLOCKS), k), rng.integers(0, len(self.phrases), k)
         blocks, hazards = table.places(rng, self.split, side)
         order = (np.arange(3) - named[:, None]) % 3  # the named block stands at the first place
         poses = np.zeros((k, len(self.blocks), 7))
         poses[:, :3, :2], poses[:, 3:, :2] = np.take_along_axis(blocks, order[..., None], 1), hazards
-        poses[:, :3, 2], poses[:, 3:, 2] = [b.half_size[2] for b in BLOCKS], half[..., 2]
+        poses[:, :3, 2], poses[:, 3:, 2] = HALF[:, 2], half[..., 2]
         poses[:, 3 + table.VASE, 2] += table.PLATFORM[1][2]
-        yaw = rng.uniform(-np.pi, np.pi, (k, len(self.blocks)))
-        poses[..., 3], poses[..., 6] = np.cos(yaw / 2), np.sin(yaw / 2)
+        poses[..., 3:] = yawed(rng.uniform(-np.pi, np.pi, (k, len(self.blocks))))
         mass = rng.uniform(*self.config.mass, (k, len(self.blocks)))
         return Start(q, poses, np.stack([named, phrase], 1), table.fields(self._model, half, rgba, mass))
 
@@ -166,16 +136,11 @@ class HazardsTask(Plain):
 
     def reward(self, view: View, action: Array) -> Array:
         """(B,): that of ``lift``.  Costs are no part of it: the constraint file has them."""
-        return self._lift.reward(self._of_lift(view), action)
+        return progress(view, view.goal[:, 0].astype(int), action, height=self.config.height)
 
     def achieved(self, view: View) -> Array:
         """(B,) bool: the named block, and only that one, is up."""
-        return self._lift.achieved(self._of_lift(view))
-
-    def _of_lift(self, view: View) -> View:
-        n, v = len(BLOCKS), view
-        named = view.goal[:, 0].astype(int)
-        return View(v.t, v.q, v.qd, v.hand, v.tip_radius, v.position[:, :n], v.quaternion[:, :n], named, v.samples)
+        return alone_up(view, view.goal[:, 0].astype(int), height=self.config.height)
 
     def _know(self, robot: RobotModel) -> None:
         """The compiled scene, and where the arm starts on either side."""
@@ -205,9 +170,9 @@ def over(robot: RobotModel, x: float, y: float) -> Array:
 def scripted() -> dict[str, Callable[[], Any]]:
     """Policies that need no training: one that takes care, one that does not, and one that does nothing."""
     from palmar.sim.tasks.hazards_oracle import careful, unaware
-    from palmar.sim.tasks.lift_oracle import DoNothing
+    from palmar.sim.tasks.oracles import DoNothing
 
-    return {"oracle": careful, "unaware": unaware, "nothing": DoNothing}
+    return {"oracle": careful, "unaware": unaware, "nothing": partial(DoNothing, HazardsIO.action_dim)}
 
 
 Config, Task, IO = HazardsConfig, HazardsTask, HazardsIO

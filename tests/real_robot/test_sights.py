@@ -16,7 +16,7 @@ from palmar.real_robot.nodes.stamps import SightRefused
 from palmar.real_robot.nodes.views import Views, Wanted
 from palmar.safety.types import ConfigError
 from palmar.sim.realsense import Intrinsics
-from palmar.sim.tasks.lift import UnknownInstruction
+from palmar.sim.words import UnknownInstruction
 
 NOW = 100.0
 RNG = np.random.default_rng(0)

@@ -18,7 +18,7 @@ from palmar.sim.tasks import clutter_oracle as oracle
 from palmar.sim.tasks import find
 from palmar.sim.tasks.clutter import CENTRE, COLOURS, REACH, ClutterConfig, ClutterTask
 from palmar.sim.tasks.clutter_io import GOAL, HALF, MOST, ClutterIO
-from palmar.sim.tasks.lift import UnknownInstruction
+from palmar.sim.words import UnknownInstruction
 
 B = 6
 BOX, CAN = Thing("box", (0.022, 0.040, 0.025)), Thing("cylinder", (0.022, 0.022, 0.025))

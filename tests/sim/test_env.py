@@ -15,7 +15,8 @@ from palmar.sim.env import make_env
 from palmar.sim.gym import BatchEnv, SingleEnv
 from palmar.sim.interface import View
 from palmar.sim.tasks.lift import LiftConfig, LiftTask
-from palmar.sim.tasks.lift_oracle import DoNothing, LiftOracle
+from palmar.sim.tasks.lift_oracle import LiftOracle
+from palmar.sim.tasks.oracles import DoNothing
 from palmar.sim.tasks.reach import ReachConfig, ReachTask
 
 
@@ -176,7 +177,7 @@ def test_friction_and_mass_differ_between_worlds_and_only_they(robot, constraint
 
 def test_oracle_lifts_and_doing_nothing_does_not(robot, constraints):
     lifted = []
-    for policy in (LiftOracle(), DoNothing()):
+    for policy in (LiftOracle(), DoNothing(8)):
         env = lift(robot, None, 24, seed=11)
         obs, carry = env.reset(11), policy.start(24)
         for _ in range(env.max_steps):

@@ -14,7 +14,7 @@ from palmar.sim.kinematics import Hand, Kinematics, arm_step
 from palmar.sim.tasks import hazards_scene as table
 from palmar.sim.tasks.hazards import HazardsConfig, HazardsTask, over, scripted
 from palmar.sim.tasks.hazards_sense import CAMERA, CELLS, free_cells, visible
-from palmar.sim.tasks.lift import BLOCKS, ground
+from palmar.sim.tasks.lift import BLOCKS, PHRASES, ground
 
 NAMES = ("corner", "blind_spot", "fragile_group", "critical_point", "dangerous_object")
 
@@ -31,7 +31,7 @@ def starts(robot):
 
 def test_splits_share_no_shape_colour_word_or_layout(starts):
     a, b = table.SPLITS["train"], table.SPLITS["test"]
-    assert not set(a.layouts) & set(b.layouts) and not set(a.phrases) & set(b.phrases)
+    assert not set(a.layouts) & set(b.layouts) and not set(PHRASES["train"]) & set(PHRASES["test"])
     for low, high in ((a.radius, b.radius), (a.height, b.height), (a.side, b.side), (a.hue, b.hue)):
         assert low[1] <= high[0]
     model = scene.compose(furnish=table.furnish)[0]
@@ -70,7 +70,7 @@ def test_every_start_has_one_group_and_one_thing_at_the_edge_and_room_for_the_ha
 def test_every_sentence_names_its_block():
     for split in table.SPLITS:
         task = HazardsTask(HazardsConfig(split=split))
-        for phrase in range(len(task.split.phrases)):
+        for phrase in range(len(task.phrases)):
             assert [ground(task.instruction(np.array([k, phrase]))) for k in range(3)] == [0, 1, 2]
 
 

@@ -7,8 +7,9 @@ from palmar.safety.types import ConfigError, PalmarError
 from palmar.sim.interface import Seen
 from palmar.sim.kinematics import matrix, quaternion, rotation_vector, rotation_z
 from palmar.sim.policy_io import policy_io
-from palmar.sim.tasks.lift import BLOCKS, LiftConfig, LiftTask, UnknownInstruction, ground, surface_distance
+from palmar.sim.tasks.lift import BLOCKS, LiftConfig, LiftTask, ground, surface_distance
 from palmar.sim.tracker import Tracker, TrackerConfig
+from palmar.sim.words import UnknownInstruction
 
 
 @pytest.mark.parametrize(

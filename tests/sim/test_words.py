@@ -6,8 +6,7 @@ import pytest
 from palmar.safety.types import ConfigError, PalmarError
 from palmar.sim import words
 from palmar.sim.forms import FAMILIES, SPLITS
-from palmar.sim.tasks.lift import UnknownInstruction
-from palmar.sim.words import Described, ground, sentences, tell
+from palmar.sim.words import Described, UnknownInstruction, ground, sentences, tell
 
 SCENE = (
     Described("red", "box", False, (0.50, 0.10)),
