@@ -1,10 +1,9 @@
-"""Where a run came from: what was asked, which code and packages answered, which constraints held."""
+"""The record of a command: what was asked, which code and packages answered, which constraints held."""
 
 from __future__ import annotations
 
 import json
 import platform
-import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-import palmar.safety
+from palmar.rollouts.provenance import git_state
 from palmar.safety.config import plain
 from palmar.safety.constraints import ConstraintSet
 
@@ -46,21 +45,6 @@ def write(path: Path, record: Mapping[str, Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=1, sort_keys=False) + "\n")
     return path
-
-
-def git_state() -> dict[str, Any]:
-    """Commit of this Palmar and whether files differ from it; ``{"commit": None}`` for an installed wheel."""
-    root = Path(str(palmar.safety.__file__)).parents[1]
-    if not (root / ".git").exists():
-        return {"commit": None, "dirty": None}
-    try:
-        commit, changes = (
-            subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True, timeout=20).stdout
-            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-        )
-    except (OSError, subprocess.SubprocessError):
-        return {"commit": None, "dirty": None}
-    return {"commit": commit.strip(), "dirty": bool(changes.strip())}
 
 
 def packages() -> dict[str, str]:

@@ -10,7 +10,7 @@ from palmar.safety import config
 from palmar.safety.types import ConfigError
 
 if TYPE_CHECKING:
-    from palmar.policies.rl.config import PPOConfig
+    from palmar.policies.rl.config import TrainConfig
     from palmar.rollouts.rollout import Clearance
     from palmar.safety.constraints import ConstraintSet
     from palmar.safety.robot import RobotModel
@@ -54,7 +54,8 @@ class Setup:
     constraints: ConstraintSet
     engine: Any
     """CpuConfig, WarpConfig or IsaacConfig."""
-    algo: PPOConfig
+    algo: TrainConfig
+    """Of the algorithm it names."""
     reality: Reality
     """How worlds differ from the model."""
 
@@ -77,7 +78,7 @@ def setup(composed: Composed) -> Setup:
     Raises:
         ConfigError: If a key is unknown or a value impossible, naming the accepted ones.
     """
-    from palmar.policies.rl.config import PPOConfig
+    from palmar.policies.algorithms import find as algorithms
     from palmar.safety import constraints
     from palmar.sim.reality import Reality
     from palmar.sim.robots import load_robot
@@ -86,13 +87,14 @@ def setup(composed: Composed) -> Setup:
     values = composed.values
     found = find.load(composed.choices["task"])
     engine = config.load(_engine_config(composed.choices["engine"]), values["engine"], where="engine")
-    algo = config.load(PPOConfig, values["algo"], where="algo")
+    named = values["algo"].get("algorithm", composed.choices["algo"])
+    algo = config.load(algorithms.load(named).config, {**values["algo"], "algorithm": named}, where="algo")
     reality = config.load(Reality, values["randomize"], where="randomize")
     asked = found.task(config.load(found.config, values["task"], where="task"))
     robot = load_robot(composed.choices["robot"])
     held = constraints.parse(composed.constraints_text(), robot.limits)
-    _only_known("algo.budgets", algo.budgets, held)
-    _only_known("algo.penalties", algo.penalties, held)
+    for name, weights in (("budgets", algo.budgets), ("penalties", getattr(algo, "penalties", {}))):
+        _only_known(f"algo.{name}", weights, held)
     return Setup(composed, asked, robot, held, engine, algo, reality)
 
 

@@ -165,13 +165,13 @@ def evaluate(
                 rows.append((int(done[j]), int(j), _row(step, j, total[j], age[j], margin[j])))
             done[j] += 1
             total[j], age[j], margin[j] = 0.0, 0, np.inf
-    checked(env)
+    check_simulation(env)
     rows.sort(key=lambda row: row[:2])
     columns = {key: np.array([row[2][key] for row in rows]) for key in rows[0][2]}
     return Evaluation(tuple(env.constraint_names), _budgets(env, budgets), **columns, seed=seed)
 
 
-def checked(env: Any) -> None:
+def check_simulation(env: Any) -> None:
     """Ask an environment that steps without looking, as on a device, whether what it simulated means anything.
 
     Raises:

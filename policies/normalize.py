@@ -52,9 +52,13 @@ class Normalizer:
         """State: mean, var, count (float64)."""
         return {"mean": self.mean, "var": self.var, "count": self.count}
 
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """The inverse of ``tensors``."""
+        self.mean, self.var, self.count = state["mean"], state["var"], state["count"]
+
     @staticmethod
     def from_tensors(state: dict[str, Tensor], *, floor: float = 1e-3, clip: float = 10.0) -> Normalizer:
-        """The inverse of ``tensors``."""
+        """A normaliser with this state."""
         out = Normalizer(len(state["mean"]), floor=floor, clip=clip)
-        out.mean, out.var, out.count = state["mean"], state["var"], state["count"]
+        out.restore(state)
         return out

@@ -1,4 +1,7 @@
-"""The training loop around the learner: episodes, evaluations, checkpoints, logs, and when to stop."""
+"""The training loop around any learner: evaluations, checkpoints, logs, and when to stop.
+
+What an algorithm does in an iteration is its own business: ``policies.algorithms``.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from palmar.policies import provenance
-from palmar.policies.evaluate import Evaluation, checked
+from palmar.policies.algorithms import find
+from palmar.policies.evaluate import Evaluation
 from palmar.policies.log import Log, Progress, Report
 from palmar.policies.networks import MeanPolicy
 from palmar.policies.rl import checkpoint
-from palmar.policies.rl.buffer import Rollout
-from palmar.policies.rl.config import PPOConfig
-from palmar.policies.rl.ppo_lagrangian import Episodes, EpisodeSums, Learner, collect, update
+from palmar.policies.rl.config import TrainConfig
+from palmar.policies.rl.episodes import Episodes, World
+from palmar.policies.rl.learner import Learner, Space
+from palmar.rollouts import provenance
+from palmar.safety.config import plain
 from palmar.safety.types import ConfigError
 
 
@@ -49,7 +54,7 @@ class TrainResult:
 
 def train(
     env: Any,
-    config: PPOConfig,
+    config: TrainConfig,
     *,
     run_dir: Path,
     evaluate: Callable[[MeanPolicy], Evaluation] | None = None,
@@ -80,7 +85,7 @@ def train(
     torch.set_num_threads(config.threads)
     learner, done = _start(env, config, Path(run_dir), resume)
     run_json = _write_run(Path(run_dir), env, learner, done.env_seed)
-    session = _Run(env, learner, done, evaluate, time_limit_s)
+    session = _Session(env, learner, done, evaluate, time_limit_s)
     log = Log(Path(run_dir))
     try:
         while not (stopped := session.finished()):
@@ -110,7 +115,7 @@ def score(evaluation: Evaluation, budgets: np.ndarray, *, floor: float) -> float
     return evaluation.success_rate - float(np.clip(over, 0.0, 1.0).sum())
 
 
-class _Run:
+class _Session:
     """The moving parts of one session."""
 
     def __init__(
@@ -121,13 +126,9 @@ class _Run:
         evaluate: Callable[[MeanPolicy], Evaluation] | None,
         time_limit_s: float | None,
     ):
-        c = learner.config
-        self.env, self.learner, self.before, self.evaluate = env, learner, done, evaluate
-        self.limit, self.began, self.env_steps = time_limit_s, time.perf_counter(), done.env_steps
-        n_costs = len(learner.names)
-        self.rollout = Rollout.empty(c.steps, c.num_envs, env.obs_dim, env.action_dim, n_costs)
-        self.sums = EpisodeSums(c.num_envs, n_costs, env.max_steps)
-        self.obs = env.reset(done.env_seed)
+        self.learner, self.before, self.evaluate = learner, done, evaluate
+        self.limit, self.began = time_limit_s, time.perf_counter()
+        self.world = World(env, done.env_seed)
         self.best: tuple[float, MeanPolicy, Evaluation] | None = None
         self._evaluated = -1
 
@@ -139,26 +140,19 @@ class _Run:
         return "time limit" if over else ""
 
     def iterate(self) -> Report:
-        """Collect, move the multipliers, update, and evaluate when it is time."""
-        learner, c = self.learner, self.learner.config
-        t0 = time.perf_counter()
-        self.obs, env_s = collect(self.env, learner, self.rollout, self.obs, self.sums)
-        checked(self.env)
-        if renew := getattr(self.env, "renew", None):  # an environment on a device draws its starts ahead
-            renew()
+        """Collect, update, and evaluate when it is time."""
+        learner, world = self.learner, self.world
+        steps, env_s, t0 = world.steps, world.env_s, time.perf_counter()
+        learner.collect(world)
+        episodes = world.pause()
         t1 = time.perf_counter()
-        episodes = self.sums.take()
-        learner.multipliers.record(episodes.costs)
-        if c.algorithm == "ppo_lagrangian" and learner.iteration >= c.warmup:
-            learner.multipliers.update()
-        scalars = update(learner, self.rollout)
-        self.env_steps += c.num_envs * c.steps
+        scalars = learner.update(episodes)
         t2 = time.perf_counter()
-        evaluation = self._evaluate() if learner.iteration % c.evaluate_every == 0 else None
+        evaluation = self._evaluate() if learner.iteration % learner.config.evaluate_every == 0 else None
+        env_s = world.env_s - env_s
         seconds = {"env": env_s, "inference": t1 - t0 - env_s, "update": t2 - t1}
         seconds["evaluate"] = time.perf_counter() - t2
-        fps = c.num_envs * c.steps / (t2 - t0)
-        return self._report(episodes, scalars, seconds, fps, evaluation)
+        return self._report(episodes, scalars, seconds, (world.steps - steps) / (t2 - t0), evaluation)
 
     def best_policy(self) -> tuple[MeanPolicy, Evaluation | None]:
         """The best evaluated policy, the last one evaluated too; without ``evaluate`` the last one."""
@@ -169,18 +163,18 @@ class _Run:
     def progressed(self) -> checkpoint.Progressed:
         """For the checkpoint."""
         wall = self.before.wall_s + time.perf_counter() - self.began
-        return checkpoint.Progressed(self.env_steps, wall, self.before.env_seed)
+        return checkpoint.Progressed(self.before.env_steps + self.world.steps, wall, self.before.env_seed)
 
     def _evaluate(self) -> Evaluation | None:
         if self.evaluate is None:
             return None
-        policy, c = self.learner.policy(), self.learner.config
-        evaluation, self._evaluated = self.evaluate(policy), self.learner.iteration
-        if evaluation.constraint_names != self.learner.names:
-            raise ConfigError(f"evaluated {evaluation.constraint_names}, trained with {self.learner.names}")
-        # Without multipliers nothing aims at the budgets: the best policy is then the most successful one.
-        limits = self.learner.budgets if c.algorithm == "ppo_lagrangian" else np.full_like(self.learner.budgets, np.inf)
-        value = score(evaluation, limits, floor=c.budget_floor)
+        learner, policy = self.learner, self.learner.policy()
+        evaluation, self._evaluated = self.evaluate(policy), learner.iteration
+        if evaluation.constraint_names != learner.names:
+            raise ConfigError(f"evaluated {evaluation.constraint_names}, trained with {learner.names}")
+        # Where nothing aims at the budgets the best policy is the most successful one.
+        limits = learner.budgets if learner.constrained else np.full_like(learner.budgets, np.inf)
+        value = score(evaluation, limits, floor=learner.config.budget_floor)
         if self.best is None or value >= self.best[0]:
             self.best = (value, policy, evaluation)
         return evaluation
@@ -193,9 +187,7 @@ class _Run:
         fps: float,
         evaluation: Evaluation | None,
     ) -> Report:
-        learner, window = self.learner, self.learner.multipliers.window
-        costs = window.mean(axis=0) if len(window) else np.full(len(learner.names), np.nan)
-        done = self.progressed()
+        learner, done = self.learner, self.progressed()
 
         def named(values: np.ndarray) -> dict[str, float]:
             return dict(zip(learner.names, map(float, values), strict=True))
@@ -208,9 +200,9 @@ class _Run:
             episode_return=_mean(episodes.returns),
             success=_mean(episodes.success),
             length=_mean(episodes.lengths),
-            costs=named(costs),
+            costs=named(learner.window.mean()),
             budgets=named(learner.budgets),
-            multipliers=named(learner.multipliers.value),
+            multipliers=named(learner.weights()),
             learner=scalars,
             seconds=seconds,
             fps=fps,
@@ -224,16 +216,8 @@ def _latest_differs(run_dir: Path, learner: Learner) -> bool:
     return newest is None or int(newest.name) != learner.iteration
 
 
-def _start(env: Any, config: PPOConfig, run_dir: Path, resume: bool) -> tuple[Learner, checkpoint.Progressed]:
-    constraints = getattr(env, "constraints", None)
-    budgets = {c.name: c.budget for c in constraints.constraints} if constraints is not None else {}
-    learner = Learner(
-        config,
-        obs_dim=env.obs_dim,
-        action_dim=env.action_dim,
-        constraint_names=tuple(env.constraint_names),
-        budgets=budgets | dict(config.budgets),
-    )
+def _start(env: Any, config: TrainConfig, run_dir: Path, resume: bool) -> tuple[Learner, checkpoint.Progressed]:
+    learner = find.load(config.algorithm).learner(config, Space.of(env, config.budgets))
     newest = checkpoint.latest(run_dir)
     if newest is not None and not resume:
         raise ConfigError(f"{run_dir} already holds a run; resume it or choose another directory")
@@ -254,7 +238,7 @@ def _write_run(run_dir: Path, env: Any, learner: Learner, env_seed: int) -> dict
     constraints = getattr(env, "constraints", None)
     budgets = {n: float(b) if np.isfinite(b) else None for n, b in zip(learner.names, learner.budgets, strict=True)}
     raw = {
-        "config": learner.config.to_json(),
+        "config": plain(learner.config),
         "budgets": budgets,
         "seed": learner.config.seed,
         "env_seed": env_seed,

@@ -13,14 +13,10 @@ folders of runs, and training goes on from the second with ``palmar train random
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from palmar.policies.bundle import Bundle, load_bundle, save_bundle
@@ -34,8 +30,6 @@ from palmar.sim.sensors import Channel, SensorConfig
 
 READINGS = {"q": "q", "target_error": "q", "qd": "qd"}
 """Parts of an observation that carry the error of a joint's reading, and of which one."""
-_TENSORS, _JSON = "learner.safetensors", "learner.json"
-"""Files of a checkpoint, see ``policies.rl.checkpoint``."""
 
 
 def squares(task: TaskContract, robot: RobotModel, sensors: SensorConfig) -> Tensor:
@@ -99,13 +93,9 @@ def widen_run(source: Path, out: Path, *, randomize: str) -> Path:
     bundle = load_bundle(source / "bundle")
     extra = squares(bundle.task, bundle.robot, named(randomize).sensors)
     target = out / "checkpoints" / newest.name
-    shutil.copytree(newest, target)
-    tensors = load_file(target / _TENSORS)
+    tensors, about = checkpoint.load(newest)
     tensors["obs_norm.var"] = tensors["obs_norm.var"] + extra
-    save_file(tensors, target / _TENSORS)
-    raw = json.loads((target / _JSON).read_text())
-    raw["sha256"] = hashlib.sha256((target / _TENSORS).read_bytes()).hexdigest()
-    (target / _JSON).write_text(json.dumps(raw, indent=1))
+    checkpoint.write(target, tensors, about)
     return target
 
 

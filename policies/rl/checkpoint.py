@@ -10,21 +10,23 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from palmar.policies.rl.ppo_lagrangian import Learner
+from palmar.policies.rl.learner import Learner
+from palmar.safety.config import plain
 from palmar.safety.types import ConfigError
 
-FORMAT = 1
+FORMAT = 2
 KEPT = 2
 _TENSORS, _JSON = "learner.safetensors", "learner.json"
+FREE = frozenset({"iterations", "evaluate_every", "checkpoint_every", "threads"})
+"""Settings that a resumed run may change; everything else must be as it was."""
 
 
 @dataclass(frozen=True)
@@ -40,25 +42,41 @@ class Progressed:
 def save(run_dir: Path, learner: Learner, done: Progressed) -> Path:
     """Write the checkpoint of ``learner.iteration``, keep the newest ``KEPT``; returns its directory."""
     final = Path(run_dir) / "checkpoints" / f"{learner.iteration:06d}"
-    part = final.with_suffix(".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    save_file(_tensors(learner), part / _TENSORS)
-    raw = {
-        "format": FORMAT,
-        "config": learner.config.to_json(),
-        "constraint_names": list(learner.names),
-        "iteration": learner.iteration,
-        "lr": [group["lr"] for group in learner.optimizer.param_groups],
-        "sha256": hashlib.sha256((part / _TENSORS).read_bytes()).hexdigest(),
-        **done.__dict__,
-    }
-    (part / _JSON).write_text(json.dumps(raw, indent=1))
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(part, final)
+    about = {"config": plain(learner.config), "constraint_names": list(learner.names), "iteration": learner.iteration}
+    write(final, learner.tensors(), about | asdict(done))
     for old in _found(run_dir)[:-KEPT]:
         shutil.rmtree(old)
     return final
+
+
+def write(directory: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    """Write a checkpoint: ``tensors``, and ``about`` them plain JSON values."""
+    part = directory.with_suffix(".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    save_file(tensors, part / _TENSORS)
+    raw = {**about, "format": FORMAT, "sha256": _digest(part)}
+    (part / _JSON).write_text(json.dumps(raw, indent=1))
+    shutil.rmtree(directory, ignore_errors=True)
+    os.replace(part, directory)
+
+
+def load(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The inverse of ``write``.
+
+    Raises:
+        ConfigError: If the checkpoint is damaged or of another format.
+    """
+    try:
+        raw, digest = json.loads((directory / _JSON).read_text()), _digest(directory)
+        if raw["format"] != FORMAT or digest != raw["sha256"]:
+            raise ConfigError(
+                f"checkpoint {directory.name}: format {raw['format']} (this Palmar: {FORMAT}), "
+                f"tensors {digest[:12]}, recorded {raw['sha256'][:12]}"
+            )
+        return load_file(directory / _TENSORS), raw
+    except (OSError, KeyError, TypeError, json.JSONDecodeError, SafetensorError) as error:
+        raise ConfigError(f"checkpoint {directory} is not readable: {error!r}") from error
 
 
 def latest(run_dir: Path) -> Path | None:
@@ -71,21 +89,14 @@ def restore(directory: Path, learner: Learner) -> Progressed:
     """Put ``learner`` into the saved state.
 
     Raises:
-        ConfigError: If the checkpoint is damaged, newer, or of another configuration (naming the difference).
+        ConfigError: If the checkpoint is damaged, of another format, or of another run (naming the difference).
     """
+    tensors, raw = load(directory)
     try:
-        raw = json.loads((directory / _JSON).read_text())
-        digest = hashlib.sha256((directory / _TENSORS).read_bytes()).hexdigest()
-        if raw["format"] != FORMAT or digest != raw["sha256"]:
-            raise ConfigError(
-                f"checkpoint {directory.name}: format {raw['format']} (this Palmar: {FORMAT}), "
-                f"tensors {digest[:12]}, recorded {raw['sha256'][:12]}"
-            )
         _same_run(raw, learner)
-        _load(learner, load_file(directory / _TENSORS), raw["lr"])
-        learner.iteration = int(raw["iteration"])
+        learner.restore(tensors)
         return Progressed(int(raw["env_steps"]), float(raw["wall_s"]), int(raw["env_seed"]))
-    except (OSError, KeyError, TypeError, json.JSONDecodeError, SafetensorError, RuntimeError) as error:
+    except (KeyError, TypeError, RuntimeError) as error:
         raise ConfigError(f"checkpoint {directory} is not readable: {error!r}") from error
 
 
@@ -93,53 +104,14 @@ def _found(run_dir: Path) -> list[Path]:
     return sorted(p for p in (Path(run_dir) / "checkpoints").glob("[0-9]*") if p.suffix != ".part")
 
 
+def _digest(directory: Path) -> str:
+    return hashlib.sha256((directory / _TENSORS).read_bytes()).hexdigest()
+
+
 def _same_run(raw: dict[str, Any], learner: Learner) -> None:
-    """A run may only be resumed longer, or with other intervals; everything else must be as it was."""
-    free = {"iterations", "evaluate_every", "checkpoint_every", "threads"}
-    here = learner.config.to_json()
-    differ = {k: (raw["config"].get(k), v) for k, v in here.items() if k not in free and raw["config"].get(k) != v}
+    here, there = plain(learner.config), raw["config"]
+    differ = {k: (there.get(k), v) for k, v in here.items() if k not in FREE and there.get(k) != v}
     if list(learner.names) != raw["constraint_names"]:
         differ["constraint_names"] = (raw["constraint_names"], list(learner.names))
     if differ:
         raise ConfigError(f"checkpoint is of another run; (then, now): {differ}")
-
-
-def _tensors(learner: Learner) -> dict[str, Tensor]:
-    """Flat: modules, Adam's moments by parameter number, normalisers, multipliers, random state."""
-    out = {f"actor.{k}": v for k, v in learner.actor.state_dict().items()}
-    out |= {f"critic.{k}": v for k, v in learner.critic.state_dict().items()}
-    for number, state in learner.optimizer.state_dict()["state"].items():
-        out |= {f"adam.{number}.{k}": v for k, v in state.items()}
-    for prefix, source in _plain(learner).items():
-        out |= {f"{prefix}.{k}": v for k, v in source.tensors().items()}
-    out["generator"] = learner.generator.get_state()
-    return {k: v.detach().clone().contiguous() for k, v in out.items()}
-
-
-def _plain(learner: Learner) -> dict[str, Any]:
-    return {
-        "obs_norm": learner.obs_norm,
-        "return_norm": learner.return_norm,
-        "multipliers": learner.multipliers,
-    }
-
-
-def _load(learner: Learner, tensors: dict[str, Tensor], lr: list[float]) -> None:
-    def part(prefix: str) -> dict[str, Tensor]:
-        return {k[len(prefix) + 1 :]: v for k, v in tensors.items() if k.startswith(prefix + ".")}
-
-    learner.actor.load_state_dict(part("actor"))
-    learner.critic.load_state_dict(part("critic"))
-    adam = learner.optimizer.state_dict()
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in part("adam").items():
-        number, name = key.split(".")
-        state.setdefault(int(number), {})[name] = value
-    for group, rate in zip(adam["param_groups"], lr, strict=True):
-        group["lr"] = rate
-    learner.optimizer.load_state_dict({"state": state, "param_groups": adam["param_groups"]})
-    for norm, prefix in ((learner.obs_norm, "obs_norm"), (learner.return_norm, "return_norm")):
-        saved = part(prefix)
-        norm.mean, norm.var, norm.count = saved["mean"], saved["var"], saved["count"]
-    learner.multipliers.restore(part("multipliers"))
-    learner.generator.set_state(tensors["generator"].to(torch.uint8))

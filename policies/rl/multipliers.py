@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+import torch
 from torch import Tensor, from_numpy
 
-from palmar.policies.rl.config import PPOConfig
+from palmar.policies.rl.config import count, number
 
 Array = np.ndarray
 
@@ -13,11 +16,28 @@ RELAX = 0.2
 """How fast the multiplier of a budget of zero that is kept shrinks, against 1 for one overrun."""
 
 
+@dataclass(frozen=True)
+class MultiplierConfig:
+    """How multipliers follow the overrun of budgets, and how they weigh costs."""
+
+    budget_share: float = number(0.8, 1e-3, 1)
+    """Multipliers aim at this share of a budget, so that the mean of unseen episodes lands inside it."""
+    cost_floor: float = number(0.01, 1e-9)
+    """Smallest spread of a cost's advantage that counts as signal, in the cost's unit."""
+    warmup: int = count(5, least=0)
+    """Rollouts before multipliers act: first the cost critics learn."""
+    multiplier_p: float = number(0.5, 0)
+    """Multiplier per relative overrun (proportional part)."""
+    multiplier_i: float = number(0.05, 0)
+    """Multiplier per relative overrun and rollout (integral part)."""
+    multiplier_max: float = number(10.0, 1e-9)
+
+
 class Multipliers:
-    """``lambda_k >= 0`` from the overrun of the newest ``cost_window`` episodes.
+    """``lambda_k >= 0`` from the overrun of the newest episodes.
 
     With target ``d = budget_share * budget`` and relative overrun ``e = (J - d) / max(d, budget_floor)``,
-    J the mean undiscounted cost of an episode in the window: ``I <- clip(I + i e, 0, max)`` and
+    J the mean undiscounted cost of an episode: ``I <- clip(I + i e, 0, max)`` and
     ``lambda = clip(I + p e, 0, max)``.  The integral alone is the usual dual ascent, which oscillates; p
     damps it.  ``e`` is limited to [-1, 1], because the first policies overrun a budget a hundredfold and
     say nothing about where the multiplier has to be.  A mean cost cannot fall short of a budget of zero, so
@@ -27,36 +47,53 @@ class Multipliers:
         Stooke, Achiam, Abbeel, "Responsive Safety in RL by PID Lagrangian Methods", ICML 2020; no derivative.
     """
 
-    def __init__(self, config: PPOConfig, budgets: Array):
-        self._config = config
+    def __init__(self, config: MultiplierConfig, budgets: Array, *, floor: float):
+        self._config, self._floor = config, floor
         self.target = config.budget_share * np.asarray(budgets, dtype=np.float64)
         """Mean cost aimed at, (K,)."""
-        self.window = np.zeros((0, len(self.target)))
-        """Costs of the newest episodes, (<= cost_window, K)."""
         self.integral = np.zeros(len(self.target))
         self.value = np.zeros(len(self.target))
         """lambda, (K,)."""
 
-    def record(self, episodes: Array) -> None:
-        """Costs of episodes that ended, oldest first, (E, K)."""
-        self.window = np.concatenate([self.window, episodes])[-self._config.cost_window :]
-
-    def update(self) -> None:
-        """One step of the controller; without any finished episode nothing is known and nothing moves."""
-        if len(self.window) == 0:
+    def update(self, mean: Array) -> None:
+        """One step of the controller for mean costs (K,); NaN says that nothing is known, and nothing moves."""
+        if np.isnan(mean).any():
             return
-        c, mean = self._config, self.window.mean(axis=0)
-        overrun = np.clip((mean - self.target) / np.maximum(self.target, c.budget_floor), -1.0, 1.0)
+        c = self._config
+        overrun = np.clip((mean - self.target) / np.maximum(self.target, self._floor), -1.0, 1.0)
         overrun = np.where((self.target == 0) & (mean == 0), -RELAX, overrun)
         self.integral = np.clip(self.integral + c.multiplier_i * overrun, 0.0, c.multiplier_max)
         self.value = np.clip(self.integral + c.multiplier_p * overrun, 0.0, c.multiplier_max)
 
     def tensors(self) -> dict[str, Tensor]:
         """State."""
-        names = ("window", "integral", "value")
-        return {name: from_numpy(np.ascontiguousarray(getattr(self, name)).copy()) for name in names}
+        return {"integral": from_numpy(self.integral.copy()), "value": from_numpy(self.value.copy())}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """The inverse of ``tensors``."""
-        for name, tensor in state.items():
-            setattr(self, name, tensor.numpy().copy())
+        self.integral, self.value = state["integral"].numpy().copy(), state["value"].numpy().copy()
+
+
+def mixed_advantage(advantage: Tensor, multipliers: Array, cost_floor: float) -> Tensor:
+    """``(A_R - sum_k lambda_k A_k) / (1 + sum_k lambda_k)``.
+
+    Every advantage is centred and divided by its own spread over the rollout, so lambda is a pure number: at
+    lambda_k = 1 one spread of cost k weighs as much as one spread of reward.  The spread of a cost counts as
+    at least ``cost_floor``: a constraint that is almost never touched must not have its noise blown up.
+
+    Args:
+        advantage: Reward first, then K costs in their units, (N, 1 + K).
+        multipliers: lambda, (K,).
+        cost_floor: In the unit of the costs.
+
+    Returns:
+        (N,).
+
+    Source:
+        Ray, Achiam, Amodei, "Benchmarking Safe Exploration in Deep RL", 2019 (the rescaling by 1 + lambda).
+    """
+    floor = torch.full_like(advantage[0], cost_floor)
+    floor[0] = 1e-8
+    spread = torch.maximum(advantage.std(0, correction=0), floor)
+    unit, weights = (advantage - advantage.mean(0)) / spread, torch.as_tensor(multipliers, dtype=torch.float32)
+    return (unit[:, 0] - unit[:, 1:] @ weights) / (1 + weights.sum())

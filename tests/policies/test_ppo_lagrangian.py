@@ -8,30 +8,30 @@ import torch
 import yaml
 from point_mass import PointMass
 
+from palmar.policies.algorithms import find
+from palmar.policies.algorithms.ppo_lagrangian import Config, Learner
 from palmar.policies.networks import Critic, ObservationRefused, kl_divergence, log_prob
-from palmar.policies.rl.buffer import Rollout
-from palmar.policies.rl.config import PPOConfig
-from palmar.policies.rl.multipliers import Multipliers
-from palmar.policies.rl.ppo_lagrangian import EpisodeSums, Learner, _advantages, collect, mixed_advantage
+from palmar.policies.rl.episodes import CostWindow, EpisodeSums, World
+from palmar.policies.rl.learner import Space
+from palmar.policies.rl.multipliers import Multipliers, mixed_advantage
+from palmar.safety.config import load, plain
 from palmar.safety.types import ConfigError
 
-SMALL = PPOConfig(num_envs=8, steps=16, minibatch=64, hidden=(16, 16), budgets={"disc": 0.05, "wall": 0.1})
+SMALL = Config(num_envs=8, steps=16, minibatch=64, hidden=(16, 16), budgets={"disc": 0.05, "wall": 0.1})
 
 
 def learner(env, config=SMALL):
-    return Learner(
-        config,
-        obs_dim=env.obs_dim,
-        action_dim=env.action_dim,
-        constraint_names=env.constraint_names,
-        budgets=config.budgets,
-    )
+    return Learner(config, Space.of(env, config.budgets))
+
+
+def multipliers(*budgets):
+    return Multipliers(SMALL, np.array(budgets), floor=SMALL.budget_floor)
 
 
 def test_mixed_advantage_by_hand():
     # Columns have mean 0 and spreads 1, 2 and 0.001; the last is below the floor of 0.01.
     advantage = torch.tensor([[1.0, 2.0, 0.001], [-1.0, 2.0, -0.001], [1.0, -2.0, 0.001], [-1.0, -2.0, -0.001]])
-    mixed = mixed_advantage(advantage, torch.tensor([2.0, 1.0]), cost_floor=0.01)
+    mixed = mixed_advantage(advantage, np.array([2.0, 1.0]), cost_floor=0.01)
     by_hand = [(r - 2 * a - 1 * b) / 4 for r, a, b in ((1, 1, 0.1), (-1, 1, -0.1), (1, -1, 0.1), (-1, -1, -0.1))]
     assert torch.allclose(mixed, torch.tensor(by_hand))
 
@@ -40,17 +40,16 @@ def test_without_multipliers_costs_do_not_touch_the_advantage():
     generator = torch.Generator().manual_seed(0)
     advantage = torch.randn(32, 3, generator=generator)
     other = torch.cat([advantage[:, :1], torch.randn(32, 2, generator=generator)], dim=1)
-    zero = torch.zeros(2)
+    zero = np.zeros(2)
     assert torch.equal(mixed_advantage(advantage, zero, 0.01), mixed_advantage(other, zero, 0.01))
 
 
 def test_a_multiplier_grows_above_its_budget_and_decays_below_it():
-    m = Multipliers(SMALL, np.array([0.05, 0.1]))
+    m = multipliers(0.05, 0.1)
     trace = []
     for cost in (0.5, 0.0):
         for _ in range(20):
-            m.record(np.tile([cost, 0.09], (SMALL.cost_window, 1)))
-            m.update()
+            m.update(np.array([cost, 0.09]))
             trace.append(m.value.copy())
     first = np.array(trace)[:, 0]
     assert np.all(np.diff(first[:20]) > 0) and first[0] > 0
@@ -61,25 +60,25 @@ def test_a_multiplier_grows_above_its_budget_and_decays_below_it():
 
 
 def test_the_multiplier_of_a_zero_budget_shrinks_when_nothing_is_violated():
-    m = Multipliers(SMALL, np.array([0.0]))
-    m.record(np.full((SMALL.cost_window, 1), 0.5))
-    m.update()
+    m = multipliers(0.0)
+    m.update(np.array([0.5]))
     grown = m.value.copy()
-    m.record(np.zeros((SMALL.cost_window, 1)))
-    m.update()
+    m.update(np.zeros(1))
     assert grown > 0 and 0 <= m.value < grown and 0 < m.integral
     for _ in range(10):
-        m.update()
+        m.update(np.zeros(1))
     assert m.integral == 0
 
 
 def test_multipliers_wait_for_the_first_episode_and_see_only_the_window():
-    m = Multipliers(SMALL, np.array([0.05]))
-    m.update()
+    m, window = multipliers(0.05), CostWindow(4, 1)
+    m.update(window.mean())
     assert m.value == 0
-    m.record(np.full((500, 1), 9.0))
-    m.record(np.zeros((SMALL.cost_window, 1)))
-    m.update()
+    window.record(np.full((500, 1), 9.0))
+    window.record(np.array([[1.0], [2.0], [3.0], [6.0]]))
+    assert window.mean() == 3.0
+    window.record(np.zeros((4, 1)))
+    m.update(window.mean())
     assert m.value == 0
 
 
@@ -132,11 +131,8 @@ def test_numbers_that_are_not_finite_are_refused(where):
             return step
 
     env = Broken(8)
-    x, config = learner(env), dataclasses.replace(SMALL, steps=32)
-    x.config = config
-    rollout = Rollout.empty(32, 8, env.obs_dim, env.action_dim, 2)
     with pytest.raises(ObservationRefused, match="finite"):
-        collect(env, x, rollout, env.reset(0), EpisodeSums(8, 2, env.max_steps))
+        learner(env, dataclasses.replace(SMALL, steps=32)).collect(World(env, 0))
 
 
 def test_a_policy_refuses_an_observation_naming_the_column():
@@ -152,12 +148,12 @@ def test_a_policy_refuses_an_observation_naming_the_column():
 def test_a_truncated_step_is_bootstrapped_with_the_observation_before_the_reset():
     env = PointMass(8)
     x = learner(env, dataclasses.replace(SMALL, steps=32))
-    rollout = Rollout.empty(32, 8, env.obs_dim, env.action_dim, 2)
-    collect(env, x, rollout, env.reset(0), EpisodeSums(8, 2, env.max_steps))
+    x.collect(World(env, 0))
+    rollout = x.rollout
     assert rollout.truncated[-1].all() and not rollout.truncated[:-1].any()
     assert not torch.allclose(rollout.final_obs[-1], rollout.obs[-1])
     with torch.no_grad():
-        advantage, _ = _advantages(x, rollout)
+        advantage, _ = x.advantages(rollout.reward)
         signal = torch.cat([rollout.reward[-1, :, None], rollout.cost[-1]], dim=1)
         by_hand = signal + SMALL.gamma * x.values(rollout.final_obs[-1]) - x.values(rollout.obs[-2])
     assert torch.allclose(advantage[-1], by_hand, atol=1e-6)
@@ -176,7 +172,6 @@ def test_episodes_begun_at_a_random_age_do_not_count():
 
 
 REFUSED = {
-    "algorithm": "trpo",
     "cost_critic": "shared",
     "minibatch": 1000,
     "gamma": 1.5,
@@ -198,21 +193,33 @@ REFUSED = {
 @pytest.mark.parametrize("key", REFUSED)
 def test_impossible_settings_are_refused_by_name(key):
     with pytest.raises(ConfigError, match=key):
-        PPOConfig.from_json({key: REFUSED[key]})
+        load(Config, {key: REFUSED[key]}, where="algo")
+
+
+def test_an_algorithm_without_a_file_is_refused_with_those_that_have_one():
+    with pytest.raises(ConfigError, match="unknown algorithm 'trpo'.*ppo, ppo_lagrangian, ppo_penalty"):
+        find.load("trpo")
+    with pytest.raises(ConfigError, match="algorithm"):
+        load(Config, {"algorithm": "ppo"})
+
+
+def test_a_penalty_needs_a_price():
+    with pytest.raises(ConfigError, match="penalties"):
+        find.load("ppo_penalty").config()
 
 
 def test_unknown_keys_and_constraints_are_refused():
     with pytest.raises(ConfigError, match="learning_rate"):
-        PPOConfig.from_json({"learning_rate": 1e-3})
+        load(Config, {"learning_rate": 1e-3})
     with pytest.raises(ConfigError, match=r"missing \['wall'\]"):
         learner(PointMass(8), dataclasses.replace(SMALL, budgets={"disc": 0.05}))
     with pytest.raises(ConfigError, match=r"unknown \['dsic'\]"):
-        learner(PointMass(8), dataclasses.replace(SMALL, algorithm="ppo", budgets={"dsic": 0.05}))
+        learner(PointMass(8), dataclasses.replace(SMALL, budgets=SMALL.budgets | {"dsic": 0.05}))
 
 
 @pytest.mark.parametrize("name", ["ppo", "ppo_lagrangian", "ppo_penalty"])
 def test_shipped_settings_load_and_round_trip(name):
     raw = yaml.safe_load((files("palmar.configs") / "algo" / f"{name}.yaml").read_text())
-    config = PPOConfig.from_json(raw)
+    config = load(find.load(name).config, raw)
     assert config.algorithm == name
-    assert PPOConfig.from_json(config.to_json()) == config
+    assert load(type(config), plain(config)) == config

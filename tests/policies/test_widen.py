@@ -10,12 +10,12 @@ import torch
 from point_mass import PointMass
 from safetensors.torch import load_file
 
+from palmar.policies.algorithms import ppo
 from palmar.policies.bundle import BundlePolicy, load_bundle, save_bundle
 from palmar.policies.contract import TaskContract
 from palmar.policies.evaluate import evaluate
 from palmar.policies.networks import MeanPolicy, layers
 from palmar.policies.normalize import Normalizer
-from palmar.policies.rl.config import PPOConfig
 from palmar.policies.train import train
 from palmar.policies.widen import squares, widen_bundle, widen_run, widened
 from palmar.safety.types import ConfigError
@@ -102,8 +102,7 @@ class Armed(PointMass):
 
 def test_a_widened_run_goes_on_training(robot, tmp_path):
     """Only the spread of joint readings differs, and ``--resume`` takes it as the same run."""
-    config = PPOConfig(
-        algorithm="ppo",
+    config = ppo.Config(
         num_envs=8,
         steps=8,
         minibatch=32,

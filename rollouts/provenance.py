@@ -1,4 +1,4 @@
-"""Where a run came from: git state, package versions, machine-independent."""
+"""Where a result came from: the commit of this Palmar and the packages that decide a result."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ PACKAGES = ("palmar", "mujoco", "numpy", "torch", "safetensors")
 
 
 def git_state() -> dict[str, str | bool | None]:
-    """Commit and whether tracked files differ from it; None where the code is not a git checkout."""
-    here = Path(__file__).resolve().parent
-    commit = _git(here, "rev-parse", "HEAD")
-    changed = _git(here, "status", "--porcelain", "--untracked-files=no")
+    """Commit, and whether tracked files differ from it; None of an installed wheel."""
+    root = Path(__file__).resolve().parents[1]  # not the repository that a virtual environment happens to lie in
+    commit = _git(root, "rev-parse", "HEAD") if (root / ".git").exists() else None
+    changed = None if commit is None else _git(root, "status", "--porcelain", "--untracked-files=no")
     return {"commit": commit, "dirty": None if changed is None else bool(changed)}
 
 
-def _git(where: Path, *arguments: str) -> str | None:
+def _git(where: Path, *words: str) -> str | None:
     try:
-        done = subprocess.run(["git", "-C", str(where), *arguments], capture_output=True, text=True, timeout=10)
+        done = subprocess.run(["git", "-C", str(where), *words], capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
