@@ -48,7 +48,9 @@ REALTIME = """
 import json
 from palmar.real_robot import realtime
 said = realtime.go_realtime(60)
-print(json.dumps({"realtime": realtime.is_realtime(), "said": said}))
+cores = realtime.reserve("auto")
+own = f"core {cores[0]} for the control process alone" if cores else "no core for the control process alone"
+print(json.dumps({"realtime": realtime.is_realtime(), "said": f"{said}; {own}"}))
 """
 LIMITS = """add to /etc/security/limits.d/99-realtime.conf, then log in again:
   @realtime - rtprio 98
@@ -144,7 +146,7 @@ def distributions(root: Path = DISTRIBUTIONS) -> list[Check]:
 
 
 def realtime() -> Check:
-    """Whether a process may take real-time priority and lock its memory."""
+    """Whether a process may take real-time priority and lock its memory, and which core the control process gets."""
     good, said = tried([sys.executable, "-c", REALTIME])
     found: Mapping[str, object] = json.loads(said) if good else {"realtime": False, "said": said}
     if found["realtime"]:

@@ -51,7 +51,8 @@ def run_control(run: RunConfig, stopping: Stopping, log: logging.Logger) -> None
         control = Control(run, driver, filter_, inbox, tally, log)
         if not control.start(lambda: stopping.requested):
             return log.info("stopped before the first tick")
-        log.info("control of %s: %s", robot.name, realtime.go_realtime(run.priority))
+        where = realtime.keep(run.control_cores, inside=True)
+        log.info("control of %s: %s, %s", robot.name, realtime.go_realtime(run.priority), where)
         realtime.freeze_collector()
         beat = realtime.Beat(run.period)
         beat.start()

@@ -32,7 +32,9 @@ class Stopping:
 
 
 def begin(name: str, argv: Sequence[str] | None) -> tuple[config.RunConfig, logging.Logger]:
-    """Configuration and log of the process ``name``, which is on its cores then; ``argv`` is ``--config FILE``.
+    """Configuration and log of the process ``name``; ``argv`` is ``--config FILE``.
+
+    From here on it keeps off the control process's cores; that goes there itself, once it has compiled everything.
 
     Raises:
         ConfigError: If the configuration cannot be read.
@@ -45,7 +47,8 @@ def begin(name: str, argv: Sequence[str] | None) -> tuple[config.RunConfig, logg
     run = config.read(args.config)
     if run.die_with_parent:
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-    log.info("%s", realtime.keep(run.control_cores, inside=name == "control"))
+    if name != "control":
+        log.info("%s", realtime.keep(run.control_cores, inside=False))
     return run, log
 
 

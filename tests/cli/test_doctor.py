@@ -102,6 +102,11 @@ def test_real_time_permission_is_tried_not_guessed():
     allowed = os.waitpid(pid, 0)[1] == 0
     assert (row.status == OK) is allowed
     assert allowed or "/etc/security/limits.d" in row.fix
+    cores = os.sched_getaffinity(0)
+    told = (
+        f"; core {max(cores)} for the control process alone" if len(cores) > 1 else "; no core for the control process"
+    )
+    assert told in row.found
 
 
 def test_a_package_of_the_wrong_version_fails_and_an_absent_extra_does_not(monkeypatch):

@@ -7,19 +7,23 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+import toy_robot as toy
 
 from palmar.benchmarks.deploy import unshared
 from palmar.cli import deploy as cli_deploy
 from palmar.real_robot import ros_env, shared
-from palmar.real_robot.deploy import DeployConfig, DeployError, deploy, resolve
+from palmar.real_robot.deploy import DeployConfig, deploy, resolve
+from palmar.real_robot.layout import LAYOUTS, STATES
+from palmar.real_robot.processes import DeployError, Processes, activate, bring_up, start_hardware
 from palmar.real_robot.twin_scene import Success
-from palmar.safety.types import ConfigError, PalmarError
+from palmar.safety.types import ConfigError, PalmarError, State
 
 fakes = pytest.mark.skipif(
     not (find_spec("pylibfranka") and find_spec("dynamixel_sdk")), reason="needs pylibfranka and dynamixel-sdk"
@@ -57,6 +61,7 @@ def test_a_deployment_runs_records_replays_and_leaves_nothing_behind(tmp_path):
     assert result.camera_to_command_p50_ms > 60
     assert min(result.worst_margin.values()) >= 0, result.worst_margin
     assert 0 < result.tracker_error_mm < 20
+    assert f"on core {max(os.sched_getaffinity(0))}" in (tmp_path / "control.log").read_text() or os.cpu_count() < 2
     assert leftovers(tmp_path) == ([], [])
     rollout = read(result.rollout)
     moved = np.ptp(rollout.command.u, axis=0)
@@ -67,21 +72,35 @@ def test_a_deployment_runs_records_replays_and_leaves_nothing_behind(tmp_path):
 
 BUSY = {"arm": {"silence": 0.3, "fresh": 0.1}, "hand": {"silence": 0.5, "fresh": 0.1, "rate": 100.0}}
 """What devices may miss on a machine that simulates their hardware, too, with two processors for ten processes."""
-LATE = ("state_stale", "no_reading", "no_command", "missed_period")
-"""Reasons of a machine that was late."""
+LATE = ("state_stale", "no_reading", "no_command")
+"""Why a run ends in a stop, as it should, on a machine that was late all the same."""
+ENDS = ("timeout", *(f"stopped: {why}" for why in LATE))
 
 
-def patiently(folder, deploy_once, chunks):
-    """The result of a deployment in a folder of its own; up to three, where the machine did not keep up."""
-    for attempt in range(3):
-        out = folder / str(attempt)
-        result = deploy_once(out)
-        assert leftovers(out) == ([], [])
-        if result.chunks >= chunks and not any(why in result.reason for why in LATE):
-            break
-    return result
+@fakes
+def test_the_real_drivers_hold_the_twin_through_fakes_of_their_hardware(tmp_path):
+    """Every process but ROS's: those starve beside these on two cores."""
+    run, _ = resolve(DeployConfig(out=str(tmp_path), hardware="fake", **BUSY))
+    with Processes(run) as children:
+        twin = start_hardware(children, say=lambda what, share: None)["twin"]
+        children.start("control", "control")
+        control = shared.wait_attach(Path(run.control_memory), LAYOUTS, kind="control", robot=None, timeout=120)
+        toy.until(lambda: control.blocks["state"].read() is not None, 120, "control ready")
+        first = int(twin.blocks["state"].read()["seq"])
+        toy.until(lambda: twin.blocks["state"].read()["seq"] > first + 1000, 60, "a second of the twin")
+        s, held = control.blocks["state"].read(), twin.blocks["state"].read()
+        children.check()
+        late = s["reason"].decode() in LATE
+        assert (STATES[int(s["state"])] is State.HOLD or late) and s["chunks"] == 0, s["reason"]
+        assert np.abs(held["q"] - s["u"]).max() < 0.1  # against gravity, through both drivers
+        children.wind_down()
+    for name in ("arm", "hand"):
+        said = (tmp_path / f"{name}.log").read_text()
+        assert int(said.split("'commands': ")[1].split("}")[0]) > 100 and (late or "fault" not in said), said
+    assert leftovers(tmp_path) == ([], [])
 
 
+@pytest.mark.slow
 @pytest.mark.ros
 @ros
 @fakes
@@ -89,10 +108,9 @@ def test_a_deployment_through_the_real_drivers_onto_fakes_moves_the_twin(tmp_pat
     from palmar.rollouts.read import read
     from palmar.rollouts.replay import replay_mujoco
 
-    result = patiently(
-        tmp_path, lambda out: deploy(DeployConfig(out=str(out), hardware="fake", timeout=3.0, **BUSY)), chunks=0
-    )
-    assert (result.success, result.reason) == (False, "timeout")
+    result = deploy(DeployConfig(out=str(tmp_path), hardware="fake", timeout=3.0, **BUSY))
+    assert leftovers(tmp_path) == ([], [])
+    assert not result.success and result.reason in ENDS
     assert min(result.worst_margin.values()) >= 0, result.worst_margin
     rollout = read(result.rollout)
     replayed = replay_mujoco(rollout)
@@ -100,9 +118,10 @@ def test_a_deployment_through_the_real_drivers_onto_fakes_moves_the_twin(tmp_pat
     # Commands went through both drivers and held the twin against gravity; with a processor left for ROS they move it.
     assert np.abs(rollout.joints.q[-1] - rollout.command.u[-1]).max() < 0.1
     assert result.chunks < 20 or (np.ptp(rollout.joints.q, axis=0) > 0.005).sum() > 10
-    for name, least in (("arm", 2000), ("hand", 200)):
-        said = (Path(result.run_dir) / f"{name}.log").read_text()
-        assert int(said.split("'commands': ")[1].split("}")[0]) > least and "fault" not in said, said
+    for name in ("arm", "hand"):
+        said = (tmp_path / f"{name}.log").read_text()
+        assert int(said.split("'commands': ")[1].split("}")[0]) > 100, said
+        assert result.reason != "timeout" or "fault" not in said, said
 
 
 def hasten(folder):
@@ -113,7 +132,7 @@ def hasten(folder):
     listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
     pids = [int(line.split()[0]) for line in listed.splitlines() if str(folder) in line]
     tasks = [int(task.name) for pid in pids for task in Path(f"/proc/{pid}/task").glob("*")]
-    fakes = [(t.native_id, 68) for t in threading.enumerate() if t.name == "dynamixel bus"]
+    fakes = [(t.native_id, 68) for t in threading.enumerate() if t.name == "DynamixelBus"]
     for task, priority in [*((task, 5) for task in tasks), *fakes]:
         with suppress(OSError):
             if os.sched_getscheduler(task) == os.SCHED_OTHER:
@@ -178,34 +197,44 @@ def test_a_deployment_on_real_ports_needs_no_twin_and_does_not_claim_success(tmp
     robot = load_robot("fr3_leap")
     hand, ids = leap_case.plant(robot.home[7:]), [ADDRESS[j] for j in robot.joints[7:]]
     with FciProcess(address(), patience=0.05, priority=68) as arm, DynamixelBus(hand, ids=ids) as bus:
-
-        def once(out):
-            devices = {
-                "arm": {**BUSY["arm"], "address": arm.address, "timeout": 0.1},
-                "hand": {**BUSY["hand"], "port": bus.port, "timeout": 0.1, "lost_after": 10},
-            }
-            domain = ros_env.random_domain()
-            config = DeployConfig(out=str(out), hardware="real", timeout=4.0, domain=domain, **devices)
-            with tracker(config):
-                return hastened(config)
-
-        result = patiently(tmp_path, once, chunks=11)
-        assert (result.success, result.reason, result.tracker_error_mm) == (None, "timeout", None)
-        assert result.chunks > 10 and bus.goals_written > 100 and arm.report()["received"] > 1000
-        assert np.abs(np.array(arm.report()["dq_d"])).max() == 0.0 and bus.holding().all()
+        devices = {
+            "arm": {**BUSY["arm"], "address": arm.address, "timeout": 0.1},
+            "hand": {**BUSY["hand"], "port": bus.port, "timeout": 0.1, "lost_after": 10},
+        }
+        out, domain = tmp_path / "run", ros_env.random_domain()
+        config = DeployConfig(out=str(out), hardware="real", timeout=4.0, domain=domain, **devices)
+        with tracker(config):
+            result = hastened(config)
+        assert leftovers(out) == ([], [])
+        assert (result.success, result.tracker_error_mm) == (None, None) and result.reason in ENDS
+        assert bus.goals_written > 100 and arm.report()["received"] > 1000 and bus.holding().all()
+        assert np.abs(np.array(arm.report()["dq_d"])).max() == 0.0
     rollout = read(result.rollout)
-    assert (np.ptp(rollout.joints.q, axis=0) > 0.005).sum() > 10
+    assert result.chunks < 20 or (np.ptp(rollout.joints.q, axis=0) > 0.005).sum() > 10
     assert set(rollout.objects) == set(rollout.header.objects)  # heard from the tracker
     assert rollout.header.engine == "hardware" and rollout.header.model_xml is None
 
 
 @pytest.mark.ros
 @ros
-def test_a_bundle_that_does_not_load_stops_everything_with_its_reason(tmp_path):
+def test_a_bundle_that_does_not_load_is_refused_with_its_reason(tmp_path):
     (tmp_path / "bundle").mkdir()
-    with pytest.raises(DeployError, match="contract.json"):
-        deploy(DeployConfig(out=str(tmp_path / "out"), bundle=str(tmp_path / "bundle")))
+    run, _ = resolve(DeployConfig(out=str(tmp_path / "out"), bundle=str(tmp_path / "bundle")))
+    with Processes(run) as children:  # the policy alone: what is refused is refused before the robot matters
+        children.start("policy", "nodes.policy")
+        with pytest.raises(DeployError, match="contract.json"):
+            activate(children, "policy")
     assert leftovers(tmp_path / "out") == ([], [])
+
+
+def test_a_process_that_dies_while_it_is_waited_for_ends_the_run_with_its_reason(tmp_path):
+    run, _ = resolve(DeployConfig(out=str(tmp_path)))
+    run = replace(run, qpos=(0.0,))
+    run.write(tmp_path / "run.json")
+    with pytest.raises(DeployError, match="twin died with status 2: .*start state has 1 numbers"):
+        with Processes(run) as children:
+            bring_up(children, record=True, say=lambda what, share: None)
+    assert leftovers(tmp_path) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -217,6 +246,7 @@ def test_a_bundle_that_does_not_load_stops_everything_with_its_reason(tmp_path):
         ({"robot": "panda"}, "panda"),
         ({"hardware": "real", "robot": "panda_leap"}, "fr3_leap"),
         ({"hardware": "real", "arm": {"adress": "1.2.3.4"}}, "address"),
+        ({"cores": (999,)}, "accepted 'auto' or a list"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_starts(tmp_path, changes, message):
