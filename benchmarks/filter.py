@@ -11,7 +11,6 @@ import multiprocessing as mp
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -24,6 +23,7 @@ from palmar.safety.filter import Filter, FilterConfig
 from palmar.safety.hulls import shipped_detail
 from palmar.safety.robot import RobotModel
 from palmar.safety.types import Chunk, CommandRefused, State
+from palmar.safety.types import RobotState as Reading
 from palmar.sim.robots import load_robot
 
 Array = np.ndarray
@@ -37,17 +37,6 @@ SHARED = 0.0005
 """A missed period is shared if the sentinel woke this late [s] ..."""
 AROUND = 0.003
 """... within this time of it [s]."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What the filter reads: here the command itself, a perfect robot."""
-
-    t: float
-    seq: int
-    q: Array
-    qd: Array
-    tau: Array
 
 
 class Count:

@@ -1,7 +1,7 @@
 """The filter's QP as one writes it first, to compare with: binding calls per pair, numpy rows, OSQP, no verification.
 
 It asks for the same acceleration as ``safety.qp``: same bounds, same barriers, same torque rows.  The bounds come from
-the compiled ``stop.box``, which is in its favour.  Nothing here looks at whether the robot could still stop afterwards.
+the compiled ``bounds.box``, which is in its favour.  Nothing here asks whether the robot could still stop afterwards.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import mujoco
 import numpy as np
 from scipy import sparse
 
+from palmar.safety.bounds import bounds_of, box
 from palmar.safety.constraints import ConstraintSet
 from palmar.safety.enforced import KeepBack, enforced
 from palmar.safety.qp import SLACK, BarrierConfig
 from palmar.safety.robot import RobotModel
-from palmar.safety.stop import bounds_of, box
 from palmar.safety.types import ConfigError
 
 Array = np.ndarray

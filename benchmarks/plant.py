@@ -7,7 +7,6 @@ commands stay away.  No shared memory and no wall clock, so a second of motion t
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from functools import cache
 
 import mujoco
@@ -17,20 +16,10 @@ from palmar.real_robot.config import TwinConfig
 from palmar.real_robot.twin import DT
 from palmar.real_robot.twin_scene import lift_world
 from palmar.safety.robot import RobotModel
+from palmar.safety.types import RobotState as Reading
 from palmar.sim.robots import load_robot
 
 Array = np.ndarray
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a driver delivers; ``palmar.safety.filter.Reading``."""
-
-    t: float
-    seq: int
-    q: Array
-    qd: Array
-    tau: Array
 
 
 @cache

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from palmar.benchmarks.filter import DT, Adversary, Reading, start
+from palmar.safety.barrier import Slots
 from palmar.safety.chunks import ChunkConfig
 from palmar.safety.constraints import ConstraintSet, load
 from palmar.safety.filter import Filter, FilterConfig
 from palmar.safety.hulls import shipped_detail
 from palmar.safety.robot import RobotModel
-from palmar.safety.rows import Slots
 from palmar.safety.types import CommandRefused, State
 from palmar.sim.robots import load_robot
 

@@ -17,20 +17,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from palmar.safety import batched_rows, interior_point
+from palmar.safety.barrier import BarrierConfig, Slots, barrier_of
 from palmar.safety.batched_obstacles import Boxes, Cell
 from palmar.safety.batched_rows import Limits, Rows
 from palmar.safety.batched_stop import box, stop_law
 from palmar.safety.batched_tree import Links, Placed, converted, dot, dynamics, links_of, place
+from palmar.safety.bounds import Bounds, Space
 from palmar.safety.constraints import ConstraintSet
-from palmar.safety.enforced import KeepBack, Separation, Torque, enforced
+from palmar.safety.enforced import KeepBack, Torque, enforced
 from palmar.safety.geometry import Kinematics
 from palmar.safety.interior_point import QP
 from palmar.safety.namespace import namespace
 from palmar.safety.obstacles import keep_outs
 from palmar.safety.qp import SLACK
 from palmar.safety.robot import RobotModel
-from palmar.safety.rows import CONTACT_SLACK, Barrier, BarrierConfig, Slots
-from palmar.safety.stop import Bounds, Space
+from palmar.safety.rows import CONTACT_SLACK
 from palmar.safety.types import Array, ConfigError
 
 TOLERANCE = {"float64": 1e-6, "float32": 2e-3}
@@ -108,19 +109,12 @@ class BatchedFilter:
         """
         self.config = config = config or BatchedConfig()
         asked = enforced(constraints, config.keep)
-        people, shape, slots = asked.people or Separation(1.6, 0.0, 2.5, 0.0), config.barrier, config.slots
-        self.bar = Barrier(
-            shape.brake, shape.soft, shape.rate, shape.buffer, shape.reach, people.human, people.brake,
-            min(asked.impact, 1e3), np.zeros(0, dtype=np.int64), slots.pairs, slots.table, slots.palm, slots.obstacles,
-            slots.contacts, True,
-        )  # fmt: skip
+        self.bar = barrier_of(config.barrier, config.slots, asked.people, asked.impact)
         kin = Kinematics.from_model(robot)
         self.parent, self.palm, self.impact = kin.tree.parent.tolist(), kin.tree.palm, asked.impact
         self.torque, self.rows_of_file = asked.torque, asked
         self.arm = robot.n_arm if asked.torque is not None else 0
-        part = robot.limits.tau_max[: self.arm] - (asked.torque or Torque()).error
-        if np.any(part <= 0):
-            raise ConfigError(f"torque error leaves nothing of tau_max {robot.limits.tau_max[: self.arm].tolist()}")
+        part = (asked.torque or Torque()).part(robot.limits.tau_max[: self.arm])
         held = keep_outs(constraints, config.keep.keep_out)
         self.standing = held.intrusion + held.human * held.reaction
         self.people = asked.people is not None

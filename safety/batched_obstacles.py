@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from palmar.safety.batched_tree import Links, Placed, apart, closest, dot, middle
+from palmar.safety.boxes import TOUCHING
 from palmar.safety.namespace import namespace
 from palmar.safety.types import Array
-
-TOUCHING = 1e-9
-"""A segment nearer to a box than this counts as inside, for its normal [m]."""
 
 
 class Cell(NamedTuple):

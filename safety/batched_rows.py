@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from palmar.safety.barrier import FURTHER, Barrier
 from palmar.safety.batched_obstacles import Boxes, Cell, to_boxes, to_segments
 from palmar.safety.batched_tree import Links, Placed, dot, gradient, pair_distances, table_heights
+from palmar.safety.bounds import Space
 from palmar.safety.namespace import namespace
-from palmar.safety.rows import Barrier
-from palmar.safety.stop import Space
 from palmar.safety.types import Array
 
 NEAR_PAIRS = 128
 """Pairs of links that are looked at closely: the nearest, in parts of their reach."""
-FURTHER = 10.0
-"""Reach of the barrier of people, in parts of ``BarrierConfig.reach``."""
 
 
 class Limits(NamedTuple):
@@ -45,7 +43,7 @@ class Rows(NamedTuple):
 
 
 def needed(h: Array, dh: Array, brake: float, soft: float, rate: float) -> Array:
-    """``rows._needed``: second derivative that a barrier asks for [m/s2]."""
+    """``barrier.needed``: second derivative that a barrier asks for [m/s2]."""
     xp = namespace(h)
     w = xp.sqrt(2.0 * brake * xp.maximum(h, xp.zeros_like(h)) + soft * soft) - soft
     slope = brake / (w + soft)
@@ -53,7 +51,7 @@ def needed(h: Array, dh: Array, brake: float, soft: float, rate: float) -> Array
 
 
 def needed_slow(h: Array, dh: Array, brake: float, impact: float, rate: float) -> Array:
-    """``rows._needed_slow``: the same where contact is allowed at ``impact`` [m/s]."""
+    """``barrier.needed_slow``: the same where contact is allowed at ``impact`` [m/s]."""
     xp = namespace(h)
     w = xp.sqrt(2.0 * brake * xp.maximum(h, xp.zeros_like(h)) + impact * impact)
     return -rate * (dh + w) - xp.where(h > 0.0, brake / w * dh, xp.zeros_like(dh))

@@ -1,13 +1,10 @@
-"""``stop.box`` and ``stop.stop_law`` of a batch of robots, over an array namespace: the same formulas, elementwise."""
+"""``bounds.box`` and ``stop.stop_law`` of a batch of robots, over an array namespace: same formulas, elementwise."""
 
 from __future__ import annotations
 
+from palmar.safety.bounds import HALVINGS, Bounds
 from palmar.safety.namespace import namespace
-from palmar.safety.stop import Bounds
 from palmar.safety.types import Array
-
-HALVINGS = 24
-"""Of the interval between what jerk and acceleration allow, as in ``stop``."""
 
 
 def stop_law(v: Array, a: Array, b: Bounds, dt: float) -> Array:
@@ -23,7 +20,7 @@ def stop_law(v: Array, a: Array, b: Bounds, dt: float) -> Array:
 
 
 def box(q: Array, v: Array, a: Array, b: Bounds, dt: float) -> tuple[Array, Array]:
-    """``stop.box``: bounds of the acceleration, low and high, (B, n) [rad/s2].
+    """``bounds.box``: bounds of the acceleration, low and high, (B, n) [rad/s2].
 
     The lower bound is the upper one of the mirrored joint; both run as one array (2, B, n).
     """
@@ -46,7 +43,7 @@ def box(q: Array, v: Array, a: Array, b: Bounds, dt: float) -> tuple[Array, Arra
 
 
 def _may_reach(q: Array, v: Array, x: Array, end: Array, curve: Array, b: Bounds, dt: float) -> Array:
-    """``stop.may_reach`` for joints that move up towards ``end``."""
+    """``bounds.may_reach`` for joints that move up towards ``end``."""
     xp = namespace(q)
     nil = xp.zeros_like(q)
     s, p = v + dt * x, q + dt * v + 0.5 * dt * dt * x

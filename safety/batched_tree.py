@@ -1,8 +1,8 @@
 """A batch of one robot in different poses: kinematics, distances and dynamics over an array namespace.
 
-What ``geometry`` and ``dynamics`` compute for one robot, formula by formula, for B of them at once, with static shapes
-and no branch on data: numpy or torch, CPU or GPU.  A joint's screw (axis, anchor x axis) is seen from the world's
-origin, so that every gradient of a distance and every column of the mass matrix is a product of matrices.
+What ``tree``, ``distances`` and ``dynamics`` compute for one robot, formula by formula, for B of them at once, with
+static shapes and no branch on data: numpy or torch, CPU or GPU.  A joint's screw (axis, anchor x axis) is seen from the
+world's origin, so that every gradient of a distance and every column of the mass matrix is a product of matrices.
 Source: Featherstone, Rigid Body Dynamics Algorithms (2008), chapters 2 and 6.
 """
 
@@ -19,7 +19,7 @@ from palmar.safety.types import Array
 
 
 class Links(NamedTuple):
-    """The arrays of ``geometry.Tree`` that a batch needs, with masses, in one namespace; see there for the shapes."""
+    """The arrays of ``tree.Tree`` that a batch needs, with masses, in one namespace; see there for the shapes."""
 
     turn: Array
     """(b, 3, 3) cross-product matrix of each body's joint axis, zero where no joint moves it."""
@@ -167,7 +167,7 @@ def gradient(at: Placed, n: Array, x: Array, moves: Array) -> Array:
 
 
 def closest(r: Array, d: Array, e: Array) -> tuple[Array, Array]:
-    """Closest points of segments s d and -r + t e, s and t in [-1, 1], (...,): ``geometry.segment_segment``."""
+    """Closest points of segments s d and -r + t e, s and t in [-1, 1], (...,): ``distances.segment_segment``."""
     xp = namespace(d)
     aa, ee, ae, c, g = dot(d, d), dot(e, e), dot(d, e), dot(d, r), dot(e, r)
     nil, unit = xp.zeros_like(ae), xp.ones_like(ae)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -38,7 +37,7 @@ from palmar.safety.evidence import (
     look,
 )
 from palmar.safety.robot import RobotModel
-from palmar.safety.types import CommandRefused, ConfigError
+from palmar.safety.types import CommandRefused, ConfigError, RobotState
 from palmar.safety.watchdog import Event
 
 Array = np.ndarray
@@ -105,35 +104,6 @@ class CheckConfig:
                 raise ConfigError(f"check.{name} must be positive and finite, got {value!r}")
 
 
-class Reading(Protocol):
-    """What is needed of a driver's state."""
-
-    @property
-    def t(self) -> float:
-        """Time of the reading by the driver's clock [s]."""
-        ...
-
-    @property
-    def seq(self) -> int:
-        """Counts readings, upwards."""
-        ...
-
-    @property
-    def q(self) -> Array:
-        """[rad], (n,)."""
-        ...
-
-    @property
-    def qd(self) -> Array:
-        """[rad/s], (n,)."""
-        ...
-
-    @property
-    def tau(self) -> Array:
-        """[N m], (n,)."""
-        ...
-
-
 EVENTS = {
     INCONSISTENT: Event.STATE_IMPLAUSIBLE,
     FROZEN: Event.STATE_FROZEN,
@@ -171,14 +141,14 @@ class Check:
         )
         self.detail = ""
         """The last finding in words, '' before the first."""
-        self.state: Reading | None = None
+        self.state: RobotState | None = None
         """The last believable reading."""
         self._now, self._fresh, self._good, self._seq, self._good_seq = -math.inf, -math.inf, 0.0, -1, -1
         self._bad, self._worst, self._found = 0, Event.STATE_NONFINITE, GOOD
         zero = np.zeros(n)
         look(zero, zero, zero, zero, zero, self._spans, self._memory.copy(), self._scale, self._tune, robot.n_arm)
 
-    def start(self, state: Reading, expected: Array | None = None) -> None:
+    def start(self, state: RobotState, expected: Array | None = None) -> None:
         """Begin with a first reading, at rest.
 
         Args:
@@ -218,7 +188,7 @@ class Check:
         self._memory[3:] = 0.0
         self._found, self._bad, self._seq = GOOD, 0, -1
 
-    def reading(self, state: Reading, now: float, u: Array, ud: Array) -> Event | None:
+    def reading(self, state: RobotState, now: float, u: Array, ud: Array) -> Event | None:
         """Note what is known at a tick; the most urgent event it makes.
 
         Args:
@@ -272,7 +242,7 @@ class Check:
         self._seq = seq
         return True
 
-    def _take(self, state: Reading, u: Array, ud: Array) -> None:
+    def _take(self, state: RobotState, u: Array, ud: Array) -> None:
         """Judge a new reading."""
         self.counts["readings"] += 1
         if not abs(state.t - self._now) < 0.1:
@@ -299,7 +269,7 @@ class Check:
     def _drop(self, event: Event) -> None:
         self._bad, self._worst = self._bad + 1, event
 
-    def _values(self, state: Reading) -> tuple[Array, Array, Array] | None:
+    def _values(self, state: RobotState) -> tuple[Array, Array, Array] | None:
         """The reading's arrays as (n,) float64, None if they are not."""
         try:
             q, qd, tau = (np.ascontiguousarray(x, dtype=np.float64) for x in (state.q, state.qd, state.tau))

@@ -227,32 +227,6 @@ def mass_and_bias(b, q, v, zero, matrix, bias):
     inverse_dynamics(b, q, v, zero, bias)
 
 
-@njit(cache=True, nogil=True)
-def torque_rate_rows(matrix, tau, a, rate, arm, dt, rows, lower, upper):
-    """Rows ``|d tau / dt| <= rate`` of the arm, linear in the acceleration x of the tick.
-
-    The rate is read as ``M (x - a) / dt``, the part that a change of acceleration makes; what M and the bias do in
-    a tick is smaller by the tick's length.
-
-    Args:
-        matrix: Mass matrix [kg m2], (n, n).
-        tau: Scale of each arm joint's row [N m], (arm,).
-        a: Accelerations of the tick before [rad/s2], (n,).
-        rate: Largest rate [N m/s].
-        arm: Number of arm joints.
-        dt: Tick [s].
-        rows: Out: (arm, n), times x [rad/s2].
-        lower: Out: lower bounds, (arm,).
-        upper: Out: upper bounds, (arm,).
-    """
-    for i in range(arm):
-        before = 0.0
-        for j in range(len(a)):
-            rows[i, j] = matrix[i, j] / tau[i]
-            before += rows[i, j] * a[j]
-        lower[i], upper[i] = before - rate * dt / tau[i], before + rate * dt / tau[i]
-
-
 @njit(cache=True, nogil=True, fastmath={"contract"})
 def _forward(b, j, c, s, v, a):
     """Motion of link j and the force and torque it needs, in its own frame."""

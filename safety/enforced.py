@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from palmar.safety.bounds import Bounds, Space, bounds_of
 from palmar.safety.constraints import Constraint, ConstraintSet
-from palmar.safety.geometry import FAR
+from palmar.safety.distances import FAR
 from palmar.safety.margins import impact_speed
-from palmar.safety.stop import Bounds, Space, bounds_of
 from palmar.safety.types import ConfigError
 
 
@@ -49,6 +49,17 @@ class Torque:
     """Part of tau_max kept back for the error of the inverse dynamics [N m]."""
     rate: float = math.inf
     """Limit of the torque's rate of change, its error taken off [N m/s]."""
+
+    def part(self, tau_max: np.ndarray) -> np.ndarray:
+        """Torque limits of the arm (arm,) less what is kept back [N m].
+
+        Raises:
+            ConfigError: If nothing is left of one.
+        """
+        left = tau_max - self.error
+        if np.any(left <= 0):
+            raise ConfigError(f"torque error {self.error} leaves nothing of tau_max {tau_max.tolist()}")
+        return left
 
 
 @dataclass(frozen=True)

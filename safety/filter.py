@@ -16,39 +16,37 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from palmar.safety import obstacles as cell
+from palmar.safety.barrier import BarrierConfig, Slots
 from palmar.safety.check import Check, CheckConfig
 from palmar.safety.chunks import ChunkConfig, ChunkPlayer
 from palmar.safety.constraints import ConstraintSet
-from palmar.safety.dynamics import inverse_dynamics
 from palmar.safety.enforced import KeepBack, enforced
 from palmar.safety.geometry import Kinematics
 from palmar.safety.hulls import Detail
 from palmar.safety.intention import intend, step
-from palmar.safety.judge import Judge, Reading
+from palmar.safety.judge import Judge
 from palmar.safety.lookahead import LookAhead
 from palmar.safety.qp import FAULTS, SOLVED, AccelerationQP, TankRows
 from palmar.safety.reflex import NoReflex, Proposal, Reflex
 from palmar.safety.robot import RobotModel
-from palmar.safety.rows import KINDS, REGION_KIND, BarrierConfig, Slots
-from palmar.safety.sight import (
-    NEAREST_PERSON,
-    OWN,
-    PALM,
-    REGIONS,
-    TABLE,
-    TOWARDS_CONTACT,
-    TOWARDS_PERSON,
-    answer_of,
-    measure_space,
-    sight_of,
+from palmar.safety.rows import KINDS, REGION_KIND
+from palmar.safety.stop import stop_law
+from palmar.safety.tank import ARM, HAND, Tank, TankConfig, check_impedance, servo_of
+from palmar.safety.torque import effort_of
+from palmar.safety.types import (
+    Chunk,
+    Command,
+    CommandRefused,
+    ConfigError,
+    Measurement,
+    People,
+    RobotState,
+    State,
+    Verdict,
 )
-from palmar.safety.stop import FAILURES, OK, posture, stop_law, verify_stop, work_of
-from palmar.safety.tank import ARM, HAND, Tank, TankConfig, servo_of
-from palmar.safety.torque import effort_of, stop_torque
-from palmar.safety.types import Chunk, Command, CommandRefused, ConfigError, Measurement, People, State, Verdict
+from palmar.safety.verify import Verifier
 from palmar.safety.watchdog import HOLDING, Event, Watchdog, WatchdogConfig
 
 Array = np.ndarray
@@ -86,15 +84,6 @@ class FilterConfig:
     def __post_init__(self) -> None:
         if not (0 < self.dt <= 0.02 and 0 < self.people_timeout <= 1.0):
             raise ConfigError(f"need 0 < dt <= 0.02 and 0 < people_timeout <= 1, got {self.dt}, {self.people_timeout}")
-
-
-@njit(cache=True, nogil=True)
-def _astray(q, u, most):
-    """Whether a joint is further from its command than it may be."""
-    for i in range(len(q)):
-        if abs(q[i] - u[i]) > most[i]:
-            return True
-    return False
 
 
 class Sent(NamedTuple):
@@ -150,9 +139,10 @@ class Filter:
             robot, self.kinematics, self.bounds, self.space, config.barrier, dt=config.dt, torque=asked.torque,
             people=asked.people, impact=asked.impact, slots=config.slots,
         )  # fmt: skip
-        self.effort = effort_of(
+        effort = effort_of(
             self.qp.inertia, robot.limits.tau_max, self.bounds, arm=robot.n_arm, reserve=config.torque_reserve
         )
+        self.verifier = Verifier(self.kinematics.tree, self.bounds, self.space, self.qp.inertia, effort, config.dt)
         self.check = Check(robot, config.check, config.dt)
         self.tank: Tank | None = None
         """Of arm and hand, where the constraint file enforces one."""
@@ -161,25 +151,19 @@ class Filter:
                 self._plain, self.bounds, servo_of(self._plain), arm=robot.n_arm, dt=config.dt,
                 configs=tuple(replace(c, floor=asked.floor) for c in config.tanks),  # type: ignore[arg-type]
             )  # fmt: skip
-        self.watchdog = Watchdog(config.watchdog, config.dt)
+        self.watchdog = Watchdog(config.watchdog, config.dt, arm=robot.n_arm, joints=robot.n)
         self.player = ChunkPlayer(robot.joints, config.chunks)
         self.lookahead = LookAhead(self._plain.tree, self.bounds, constraints, config.dt)
-        self._judged = {c.margin for c in constraints.constraints if c.source != "simulation only"}
-        self.judge = Judge(
-            constraints, sources=frozenset({"people", "torque", *(("tank",) if self.tank is not None else ())})
-        )
-        self._deviation = np.full(robot.n, config.watchdog.deviation_hand)
-        self._deviation[: robot.n_arm] = config.watchdog.deviation_arm
+        self.judge = Judge(constraints, self._plain.tree, self.qp.inertia, tank=self.tank is not None)
         n = robot.n
-        self._work, self._sight, self._near = work_of(self.kinematics.tree), sight_of(self._plain.tree), answer_of()
-        self._tau, self._level = np.zeros(n), math.inf
+        self._level = math.inf
         self._damping: Array | None = None
         self.wanted = np.zeros(n)
         """Acceleration that the policy's reference asks for in this tick [rad/s2], (n,)."""
         self._stop, self._q, self._v = np.zeros(n), np.zeros(n), np.zeros(n)
         self._codes = _codes(asked.names)
         self._started, self._fresh = False, False
-        self._state: Reading | None = None
+        self._state: RobotState | None = None
         self._now, self.seq = -math.inf, -1
         self.u, self.ud, self.udd = np.zeros(n), np.zeros(n), np.zeros(n)
         self.measurement: Measurement | None = None
@@ -200,13 +184,12 @@ class Filter:
         self.qp.solve(home, zero, zero, zero, obstacles=self.obstacles)
         step(home, zero, zero, dt, self._q, self._v)
         stop_law(zero, zero, self.bounds, dt, self._stop)
-        self._verify(home, zero, zero)
-        self._posture(home)
+        self.verifier.fault(self.obstacles, home, zero, zero)
+        self.verifier.standing(self.obstacles, home)
         self.player.rest(home, 0.0)
         self.lookahead.advance(self.player, home, zero, zero, 0.0)
-        measure_space(self._plain.tree, self.obstacles, home, zero, self._sight, self._near)
-        _astray(home, home, self._deviation)
-        self._torque_rate()
+        self.watchdog.astray(home, home)
+        self.judge.warm_up(home, self.obstacles)
         self.qp.counts = dict.fromkeys(self.qp.counts, 0)
         self.player = ChunkPlayer(self.robot.joints, self.config.chunks)
 
@@ -215,7 +198,7 @@ class Filter:
         """What the filter is doing."""
         return self.watchdog.state
 
-    def start(self, state: Reading) -> None:
+    def start(self, state: RobotState) -> None:
         """Begin at a measured pose at rest; the filter then holds until the first chunk.
 
         Raises:
@@ -229,18 +212,16 @@ class Filter:
         if np.abs(state.qd).max() > AT_REST:
             raise CommandRefused(f"start needs a robot at rest (|qd| <= {AT_REST}), got {state.qd}")
         q = np.array(state.q, dtype=np.float64)
-        code = self._posture(q)
-        if code != OK and self.mode == "enforce":
-            raise CommandRefused(f"start pose violates {FAILURES[code]}: q = {np.round(q, 4).tolist()}")
+        if (code := self.verifier.standing(self.obstacles, q)) and self.mode == "enforce":
+            raise CommandRefused(f"start pose violates {code}: q = {np.round(q, 4).tolist()}")
         self.u, self.ud, self.udd = q, np.zeros(self.robot.n), np.zeros(self.robot.n)
         self._state, self._now, self._started, self._fresh = state, state.t, True, False
-        self._tau[:] = 0.0
         self._damping = None
         if self.tank is not None:
             self.tank.start(int(state.seq), q, q, np.array(state.tau, dtype=np.float64))
         self.judge.forget()
         self.player.rest(q, state.t)
-        self.watchdog.start(state.t, state.seq)
+        self.watchdog.start(state.t)
 
     def offer(self, chunk: Chunk) -> None:
         """Take a policy's chunk.
@@ -250,24 +231,9 @@ class Filter:
         """
         if not self._started:
             raise CommandRefused(f"chunk {chunk.seq}: the filter has not been started")
-        self._check_impedance(chunk)
+        check_impedance(chunk, self.tank)
         self.player.offer(chunk)
         self._fresh, self.foreseen, self.edited = True, None, None
-
-    def _check_impedance(self, chunk: Chunk) -> None:
-        """Refuse stiffness that nobody meters, and more than the servos have."""
-        for name, given in (("stiffness", chunk.stiffness), ("damping", chunk.damping)):
-            if given is None:
-                continue
-            if self.tank is None:
-                raise CommandRefused(f"chunk {chunk.seq}: {name} needs an energy tank in the constraint file")
-            most = getattr(self.tank.servo, name)
-            values = np.asarray(given, dtype=np.float64)
-            if values.ndim != 2 or values.shape[1] != self.robot.n or not np.all((values >= 0) & (values <= most)):
-                raise CommandRefused(
-                    f"chunk {chunk.seq}: {name} must be (H, {self.robot.n}) in [0, {most.tolist()}], got "
-                    f"{values.shape} up to {np.max(values, initial=np.nan)}"
-                )
 
     def stop(self, reason: str = Event.OPERATOR_STOP.value) -> None:
         """An operator's stop: takes effect in the next tick and needs a ``reset``."""
@@ -297,9 +263,9 @@ class Filter:
         if refusal := self.watchdog.refusal():
             raise CommandRefused(f"reset refused: {refusal}")
         assert self._state is not None
-        far = np.abs(self._state.q - self.u)
-        if np.any(far > self._deviation):
-            j = self.robot.joints[int((far - self._deviation).argmax())]
+        far, most = np.abs(self._state.q - self.u), self.watchdog.deviation
+        if np.any(far > most):
+            j = self.robot.joints[int((far - most).argmax())]
             raise CommandRefused(f"reset refused: {j} is {far.max():.3f} rad from its command; start anew")
         self._fresh = False
         self.check.resume()
@@ -309,7 +275,7 @@ class Filter:
 
     def tick(
         self,
-        state: Reading,
+        state: RobotState,
         now: float,
         *,
         objects: tuple[Array, Array] | None = None,
@@ -352,7 +318,19 @@ class Filter:
         self.seq += 1
         self.counts["ticks"] += 1
         command = self._command(sent, now)
-        margins = self._margins(jerk, objects)
+        assert self._state is not None
+        self.measurement = self.judge.measurement(
+            self._state,
+            u,
+            ud,
+            self.udd,
+            jerk,
+            dt=self.config.dt,
+            obstacles=self.obstacles,
+            objects=objects,
+            level=self._level,
+        )
+        margins = self.judge.margins(self.measurement)
         self._timed("margins")
         used = time.thread_time() - begin
         verdict = Verdict(
@@ -405,7 +383,7 @@ class Filter:
                 self.counts["objects_refused"] = self.counts.get("objects_refused", 0) + 1
         return seen
 
-    def _watch(self, state: Reading, now: float, seen: bool) -> None:
+    def _watch(self, state: RobotState, now: float, seen: bool) -> None:
         """Let happen what this tick shows, most urgent first."""
         dog = self.watchdog
         late = dog.late(now)
@@ -416,7 +394,7 @@ class Filter:
         assert self.check.state is not None
         self._state = self.check.state
         q = np.asarray(self._state.q, dtype=np.float64)
-        if (event is None or event in HOLDING) and _astray(q, self.u, self._deviation):
+        if (event is None or event in HOLDING) and self.watchdog.astray(q, self.u):
             event = Event.TRACKING_ERROR
         if event is None and late:
             event = Event.MISSED_PERIOD
@@ -461,7 +439,7 @@ class Filter:
             if code == SOLVED:
                 active = tuple(name for k, name in self._codes if self.qp.kinds >> k & 1)
                 step(self.u, self.ud, x, dt, self._q, self._v)
-                reason = self._verify(self._q, self._v, x)
+                reason = self.verifier.fault(self.obstacles, self._q, self._v, x)
             self._timed("verify")
         if reason:
             x = self._stop
@@ -486,56 +464,6 @@ class Filter:
         soften = min(1.0, max(0.0, proposal.soften))
         self._damping = soften * damping
         return soften * stiffness
-
-    def _verify(self, q: Array, v: Array, a: Array) -> str:
-        """Why the stop from (q, v, a) is not verified, '' if it is."""
-        dt, work = self.config.dt, self._work
-        code, _, _ = verify_stop(self.kinematics.tree, self.bounds, self.space, self.obstacles, q, v, a, dt, work)
-        if code != OK:
-            return "unverified_" + FAILURES[code]
-        held, _ = stop_torque(self.qp.inertia, self.effort, v, a, work.path, dt)
-        return "" if held else "unverified_joint_torque"
-
-    def _posture(self, q: Array) -> int:
-        """Failure code of standing still at q."""
-        return posture(self.kinematics.tree, self.bounds, self.space, self.obstacles, q, self._work)
-
-    def _margins(self, jerk: Array, objects: tuple[Array, Array] | None) -> dict[str, float]:
-        """Margins of the sent command and the measured state, by the same functions as in training."""
-        state, near = self._state, self._near
-        assert state is not None
-        q, qd = np.asarray(state.q, dtype=np.float64), np.asarray(state.qd, dtype=np.float64)
-        measure_space(self._plain.tree, self.obstacles, q, qd, self._sight, near)
-        position, quaternion = objects if objects is not None else self.judge.no_objects
-        m = self.measurement = Measurement(
-            t=np.float64(state.t),
-            q=q,
-            qd=qd,
-            tau=state.tau,
-            u=self.u,
-            ud=self.ud,
-            udd=self.udd,
-            uddd=jerk,
-            palm_position=near[PALM : PALM + 3].copy(),
-            clearance_self=near[OWN],
-            clearance_table=near[TABLE],
-            contact_force=self.judge.no_force,
-            object_position=position,
-            object_quaternion=quaternion,
-            tau_rate=self._torque_rate() if "joint_torque_rate" in self._judged else None,
-            clearance_keep_out=near[REGIONS:].copy(),
-            clearance_person=near[NEAREST_PERSON],
-            approach_person=near[TOWARDS_PERSON],
-            approach_contact=near[TOWARDS_CONTACT],
-            tank=np.float64(self._level) if self.tank is not None else None,
-        )
-        return self.judge.margins(m)
-
-    def _torque_rate(self) -> Array:
-        """Rate of change of the torque that the sent motion needs [N m/s], (n,)."""
-        before, self._tau = self._tau, np.empty(self.robot.n)
-        inverse_dynamics(self.qp.inertia, self.u, self.ud, self.udd, self._tau)
-        return (self._tau - before) / self.config.dt
 
 
 def _codes(names: dict[str, tuple[str, ...]]) -> tuple[tuple[int, str], ...]:

@@ -182,7 +182,7 @@ def hull_distance(points, first, last, other_first, other_last, turn, shift, nea
         xb: Out: closest point of the other hull, in the frame of the first body [m], (3,).
     """
     s, pa, c, trial, edge = work[0:4], work[4:8], work[8], work[9], work[10]
-    n, distance = 0, 0.0
+    n = 0
     vx, vy, vz = -shift[0], -shift[1], -shift[2]
     size = 1e300
     for _ in range(MOST):
@@ -235,10 +235,4 @@ def hull_distance(points, first, last, other_first, other_last, turn, shift, nea
             for i in range(n):
                 xa[k] += c[i] * pa[i, k]
         xb[0], xb[1], xb[2] = xa[0] - vx, xa[1] - vy, xa[2] - vz
-    distance = math.sqrt(size)
-    return distance
-
-
-def work_of() -> np.ndarray:
-    """Scratch space of ``hull_distance``."""
-    return np.zeros((12, 4))
+    return math.sqrt(size)

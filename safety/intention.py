@@ -6,7 +6,7 @@ import math
 
 from numba import njit
 
-from palmar.safety.tracking import OMEGA
+from palmar.safety.tracking import KEPT, OMEGA
 
 
 @njit(cache=True, nogil=True)
@@ -17,7 +17,7 @@ def intend(q, v, a, r, rd, bounds, dt, out):
         above = math.sqrt(max(0.0, bounds.two_a[i] * (bounds.up[i] - q[i]))) - bounds.offset[i]
         below = math.sqrt(max(0.0, bounds.two_a[i] * (q[i] - bounds.down[i]))) - bounds.offset[i]
         fastest, slowest = min(bounds.v[i], max(0.0, above)), -min(bounds.v[i], max(0.0, below))
-        x = min(max(x, (0.9 * slowest - v[i]) / dt), (0.9 * fastest - v[i]) / dt)
+        x = min(max(x, (KEPT * slowest - v[i]) / dt), (KEPT * fastest - v[i]) / dt)
         x = min(max(x, a[i] - bounds.j[i] * dt), a[i] + bounds.j[i] * dt)
         out[i] = min(max(x, -bounds.a[i]), bounds.a[i])
 

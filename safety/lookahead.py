@@ -13,11 +13,11 @@ import math
 import numpy as np
 from numba import njit
 
+from palmar.safety.bounds import Bounds
 from palmar.safety.chunks import ChunkPlayer
 from palmar.safety.constraints import Constraint, ConstraintSet
-from palmar.safety.geometry import Tree
 from palmar.safety.roll import AHEAD, KINDS, limit_of, roll, work_of
-from palmar.safety.stop import Bounds
+from palmar.safety.tree import Tree
 
 Array = np.ndarray
 

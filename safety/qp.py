@@ -4,7 +4,7 @@ Variables are z = (x / a_max, slack of the torque rows, slack of the contact row
 rise that is granted), (n + 3,):
 
     minimise    1/2 |x / a_max - wanted|^2 + 1/2 |slacks|^2 + 1/2 (share - 1)^2
-    subject to  jerk, acceleration, speed and position as bounds on x          (stop.box)
+    subject to  jerk, acceleration, speed and position as bounds on x          (bounds.box)
                 a barrier per close pair, low geom, side of the palm's box, keep-out region and person
                 approach speed of the hand towards what it may touch, softened
                 torque of the arm and its rate of change, softened
@@ -24,24 +24,14 @@ import daqp
 import numpy as np
 from numba import njit
 
+from palmar.safety.barrier import BarrierConfig, Slots, barrier_of
+from palmar.safety.bounds import Bounds, Space
 from palmar.safety.dynamics import inertia_of
 from palmar.safety.enforced import Separation, Torque
 from palmar.safety.geometry import Kinematics
 from palmar.safety.obstacles import Obstacles
 from palmar.safety.robot import RobotModel
-from palmar.safety.rows import (
-    EXTRAS,
-    POSITION_KIND,
-    TANK_KIND,
-    VELOCITY_KIND,
-    Barrier,
-    BarrierConfig,
-    Slots,
-    assemble,
-    torque_rows,
-)
-from palmar.safety.stop import Bounds, Space
-from palmar.safety.types import ConfigError
+from palmar.safety.rows import EXTRAS, POSITION_KIND, TANK_KIND, VELOCITY_KIND, assemble, torque_rows
 
 Array = np.ndarray
 
@@ -165,21 +155,12 @@ class AccelerationQP:
             ConfigError: If the torque's error leaves nothing of a limit.
         """
         self.slots = slots = slots or Slots()
-        people = people or Separation(1.6, 0.0, 2.5, 0.0)  # nobody is tracked: its rows never come
         n, m = robot.n, slots.geometry + slots.contacts
         self.kin, self.bounds, self.space, self.dt = kinematics, bounds, space, dt
-        found = np.zeros(len(kinematics.tree.geom_body), dtype=np.int64)
-        self.bar = Barrier(
-            config.brake, config.soft, config.rate, config.buffer, config.reach, people.human, people.brake,
-            min(impact, 1e3), found, slots.pairs, slots.table, slots.palm, slots.obstacles, slots.contacts, slots.prune,
-        )  # fmt: skip
+        self.bar = barrier_of(config, slots, people, impact, geoms=len(kinematics.tree.geom_body))
         self.arm = robot.n_arm if torque is not None else 0
         torque = torque or Torque()
-        self.part = robot.limits.tau_max[: self.arm] - torque.error
-        if np.any(self.part <= 0):
-            raise ConfigError(
-                f"torque error {torque.error} leaves nothing of tau_max {robot.limits.tau_max[: self.arm].tolist()}"
-            )
+        self.part = torque.part(robot.limits.tau_max[: self.arm])
         self.rate, self.first_torque, self.tank = torque.rate, m, m + 2 * self.arm
         rows, variables = m + 2 * self.arm + TANKS, n + EXTRAS
         self.matrix, self.kind = np.zeros((rows, variables)), np.zeros(rows, dtype=np.int64)

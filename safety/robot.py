@@ -21,7 +21,7 @@ class Limits:
     The position-dependent speed limit of the FR3 is
     ``min(v_max, max(0, -offset + sqrt(two_a * (q_up - q))))`` upwards and its mirror downwards
     (libfranka, ``joint_velocity_limits.cpp``); joints without one carry ``two_a = inf``.
-    That published curve is not control-invariant for joints 5 and 7; ``safety.stop`` derives the one that is.
+    That published curve is not control-invariant for joints 5 and 7; ``safety.bounds`` derives the one that is.
     """
 
     q_min: Array

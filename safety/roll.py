@@ -12,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from palmar.safety import stop
 from palmar.safety.chunks import follow
 from palmar.safety.constraints import ConstraintSet
-from palmar.safety.geometry import Tree, capsule_gap, poses
+from palmar.safety.distances import capsule_gap
 from palmar.safety.intention import intend, step
 from palmar.safety.obstacles import Obstacles, keep_outs, obstacle_gap
+from palmar.safety.tree import Tree, poses, room_of
 
 Array = np.ndarray
 
@@ -122,7 +122,8 @@ def limit_of(constraints: ConstraintSet) -> Limit:
 
 def work_of(tree: Tree, regions: int) -> Work:
     """Space for a robot and so many keep-out regions."""
-    n, b = len(tree.joint_body), len(tree.parent)
+    n = len(tree.joint_body)
+    p, rotation, axis, anchor, ends = room_of(tree)
     return Work(
         u=np.zeros(n),
         v=np.zeros(n),
@@ -137,11 +138,11 @@ def work_of(tree: Tree, regions: int) -> Work:
         x=np.zeros(n),
         q=np.zeros(n),
         qd=np.zeros(n),
-        p=np.zeros((b, 3)),
-        rotation=np.zeros((b, 3, 3)),
-        axis=np.zeros((n, 3)),
-        anchor=np.zeros((n, 3)),
-        ends=np.zeros_like(stop.work_of(tree).ends),
+        p=p,
+        rotation=rotation,
+        axis=axis,
+        anchor=anchor,
+        ends=ends,
     )
 
 

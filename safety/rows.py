@@ -1,24 +1,18 @@
-"""The rows of the filter's QP, assembled in one call: bounds, barriers, torques.
-
-A barrier asks of a distance h, whose gradient by the joints is ``row``: d/dt (h' + w(h)) >= -rate (h' + w(h)), with
-w(h) the speed at which it may still be approached; it is linear in the acceleration.
-"""
+"""The rows of the filter's QP, assembled in one call: bounds, barriers, torques."""
 
 from __future__ import annotations
-
-import math
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
+from palmar.safety.barrier import FURTHER, needed, needed_slow
+from palmar.safety.bounds import box
+from palmar.safety.distances import pair_bounds, pair_row, segment_distance
 from palmar.safety.dynamics import mass_and_bias
-from palmar.safety.geometry import pair_bounds, pair_row, point_row, poses, segment_distance
 from palmar.safety.hulls import CLOSE
-from palmar.safety.obstacles import OBJECT, PERSON, from_geom, near_geoms, solid
-from palmar.safety.stop import box
-from palmar.safety.types import ConfigError
+from palmar.safety.obstacles import OBJECT, PERSON
+from palmar.safety.solids import from_geom, near_geoms, solid
+from palmar.safety.tree import pair_gradient, point_gradient, point_row, poses
 
 Array = np.ndarray
 
@@ -43,87 +37,6 @@ EXTRAS = 3
 """Variables besides the accelerations: torque slack, contact slack, granted share."""
 CONTACT_SLACK = 0.1
 """Missing deceleration of an approach per unit of slack [m/s2]: one m/s2 costs 50."""
-
-
-@dataclass(frozen=True)
-class BarrierConfig:
-    """Shape of the barriers: allowed approach speed ``sqrt(2 brake h + soft^2) - soft`` at distance h."""
-
-    brake: float = 2.5
-    """Deceleration of an approach [m/s2]; what 10 rad/s2 give at a lever of a quarter metre."""
-    soft: float = 0.05
-    """Speed below which the approach becomes exponential [m/s]."""
-    rate: float = 60.0
-    """How fast an approach that is too fast is corrected [1/s]."""
-    buffer: float = 0.002
-    """Distance kept beyond the limit [m]."""
-    reach: float = 0.20
-    """Pairs and geoms further away than this make no row [m]; a fifth of it for pairs of fingers."""
-
-    def __post_init__(self) -> None:
-        for name, value in self.__dict__.items():
-            if not 0 < value < float("inf"):
-                raise ConfigError(f"barrier.{name} must be a positive number, got {value!r}")
-
-
-@dataclass(frozen=True)
-class Slots:
-    """How many rows of each kind a QP has room for."""
-
-    pairs: int = 24
-    table: int = 12
-    palm: bool = True
-    obstacles: int = 16
-    contacts: int = 8
-    prune: bool = True
-    """Leave out rows that no acceleration within the bounds can bring into play in this tick."""
-
-    @property
-    def geometry(self) -> int:
-        """Rows of pairs, table, palm and obstacles."""
-        return self.pairs + self.table + 6 * self.palm + self.obstacles
-
-
-class Barrier(NamedTuple):
-    """``BarrierConfig``, what the separation from people and the contact speed ask for, and the slots, for numba."""
-
-    brake: float
-    soft: float
-    rate: float
-    buffer: float
-    reach: float
-    human: float
-    """Speed of people [m/s]: the ``soft`` of their barrier."""
-    human_brake: float
-    """[m/s2]"""
-    impact: float
-    """Allowed approach speed at contact [m/s]."""
-    found: Array
-    """Scratch: geoms near an obstacle, (g,)."""
-    pairs: int
-    table: int
-    palm: bool
-    obstacles: int
-    contacts: int
-    prune: bool
-
-
-@njit(cache=True, nogil=True)
-def _needed(h, dh, brake, soft, rate):
-    """Second derivative of h that the barrier asks for [m/s2]: d/dt(h' + w(h)) >= -rate (h' + w(h)).
-
-    Inside the buffer (h <= 0) no approach is allowed, and no retreat is asked for: a robot at rest there may always
-    stay, however many rows it has.
-    """
-    w = math.sqrt(2.0 * brake * max(h, 0.0) + soft * soft) - soft
-    return -rate * (dh + w) - brake / (w + soft) * dh
-
-
-@njit(cache=True, nogil=True)
-def _needed_slow(h, dh, brake, impact, rate):
-    """The same where contact is allowed, at ``impact`` [m/s] at most: w(h) = sqrt(2 brake h + impact^2)."""
-    w = math.sqrt(2.0 * brake * max(h, 0.0) + impact * impact)
-    return -rate * (dh + w) - (brake / w * dh if h > 0.0 else 0.0)
 
 
 @njit(cache=True, nogil=True)
@@ -202,31 +115,6 @@ def assemble(tree, bounds, space, obstacles, bar, q, v, a, dt, s, matrix, lower,
     return _obstacle_rows(tree, bounds, obstacles, bar, v, s, low, high, matrix, lower, kind, k)
 
 
-# What is called in a loop takes arrays, not the tuples that hold them: a tuple is passed with all its arrays.
-@njit(cache=True, nogil=True)
-def _gradient(above, one, two, xa, xb, n, axis, anchor, row):
-    """Gradient of ``n . (xb - xa)`` for points fixed to bodies ``one`` and ``two`` into ``row`` (n,)."""
-    for j in range(len(row)):
-        row[j] = 0.0
-        if above[one, j] == above[two, j]:
-            continue  # a joint above both moves them as one
-        x, sign = (xb, 1.0) if above[two, j] else (xa, -1.0)
-        rx, ry, rz = x[0] - anchor[j, 0], x[1] - anchor[j, 1], x[2] - anchor[j, 2]
-        ax, ay, az = axis[j, 0], axis[j, 1], axis[j, 2]
-        row[j] = sign * (n[0] * (ay * rz - az * ry) + n[1] * (az * rx - ax * rz) + n[2] * (ax * ry - ay * rx))
-
-
-@njit(cache=True, nogil=True)
-def _gradient_of_point(above, body, x, n, axis, anchor, row):
-    """Gradient of ``n . x`` for a point fixed to ``body`` into ``row`` (n,)."""
-    for j in range(len(row)):
-        row[j] = 0.0
-        if above[body, j]:
-            rx, ry, rz = x[0] - anchor[j, 0], x[1] - anchor[j, 1], x[2] - anchor[j, 2]
-            ax, ay, az = axis[j, 0], axis[j, 1], axis[j, 2]
-            row[j] = n[0] * (ay * rz - az * ry) + n[1] * (az * rx - ax * rz) + n[2] * (ax * ry - ay * rx)
-
-
 @njit(cache=True, nogil=True)
 def _pair_rows(
     tree, hull, pairs, spheres, reach_of, radius, body, above, ends, axis, anchor, v, limit, buffer, reach, brake,
@@ -247,7 +135,7 @@ def _pair_rows(
             continue
         if hull[i, 0] >= 0 and d < CLOSE:
             d = pair_row(tree, i, ends, axis, anchor, row, t[0], t[1], t[2])
-            need = _needed(d - limit - buffer, _speed(row, v), brake, soft, rate)
+            need = needed(d - limit - buffer, _speed(row, v), brake, soft, rate)
             if _add(row, need, low, high, scale, prune, matrix, lower, k):
                 kind[k] = SELF_KIND
                 k += 1
@@ -256,8 +144,8 @@ def _pair_rows(
             t[1, c] = ends[a, 0, c] + x * (ends[a, 1, c] - ends[a, 0, c])
             t[2, c] = ends[b, 0, c] + y * (ends[b, 1, c] - ends[b, 0, c])
             t[0, c] = (t[2, c] - t[1, c]) / length if length > 1e-9 else 0.0
-        _gradient(above, body[a], body[b], t[1], t[2], t[0], axis, anchor, row)
-        need = _needed(d - limit - buffer, _speed(row, v), brake, soft, rate)
+        pair_gradient(above, body[a], body[b], t[1], t[2], t[0], axis, anchor, row)
+        need = needed(d - limit - buffer, _speed(row, v), brake, soft, rate)
         if _add(row, need, low, high, scale, prune, matrix, lower, k):
             kind[k] = SELF_KIND
             k += 1
@@ -279,7 +167,7 @@ def _table_rows(
         for j in range(len(row)):  # the gradient of a height
             rx, ry = ends[g, e, 0] - anchor[j, 0], ends[g, e, 1] - anchor[j, 1]
             row[j] = axis[j, 0] * ry - axis[j, 1] * rx if above[body[g], j] else 0.0
-        need = _needed(h, _speed(row, v), brake, soft, rate)
+        need = needed(h, _speed(row, v), brake, soft, rate)
         if _add(row, need, low, high, scale, prune, matrix, lower, k):
             kind[k] = TABLE_KIND
             k += 1
@@ -300,7 +188,7 @@ def _palm_rows(tree, bounds, space, bar, v, s, low, high, matrix, lower, kind, k
             t[0, i] = side
             row[:] = 0.0
             point_row(tree, tree.palm, p[tree.palm], t[0], axis, anchor, 1.0, row)
-            need = _needed(h, _speed(row, v), bar.brake, bar.soft, bar.rate)
+            need = needed(h, _speed(row, v), bar.brake, bar.soft, bar.rate)
             if _add(row, need, low, high, bounds.a, bar.prune, matrix, lower, k):
                 kind[k] = PALM_KIND
                 k += 1
@@ -329,7 +217,7 @@ def _obstacle_rows(tree, bounds, obstacles, bar, v, s, low, high, matrix, lower,
             soft, brake, code = bar.soft, bar.brake, REGION_KIND + obstacles.region[o]
             if person:
                 limit += obstacles.grow[o] * obstacles.reaction
-                soft, brake, reach, code = obstacles.grow[o], bar.human_brake, 10.0 * bar.reach, PERSON_KIND
+                soft, brake, reach, code = obstacles.grow[o], bar.human_brake, FURTHER * bar.reach, PERSON_KIND
             elif touched == 0:
                 limit += bar.buffer
             solid_ = solid(obstacles.centre, obstacles.frame, obstacles.half, obstacles.radius, o)
@@ -343,12 +231,12 @@ def _obstacle_rows(tree, bounds, obstacles, bar, v, s, low, high, matrix, lower,
                     continue
                 for c in range(3):
                     t[0, c], t[1, c] = n[c], ends[g, 0, c] + x * (ends[g, 1, c] - ends[g, 0, c])
-                _gradient_of_point(above, body[g], t[1], t[0], axis, anchor, row)
+                point_gradient(above, body[g], t[1], t[0], axis, anchor, row)
                 dh = _speed(row, v)
                 if touched == 1:
-                    need = _needed_slow(h, dh, bar.brake, bar.impact, bar.rate)
+                    need = needed_slow(h, dh, bar.brake, bar.impact, bar.rate)
                 else:
-                    need = _needed(h, dh, brake, soft, bar.rate)
+                    need = needed(h, dh, brake, soft, bar.rate)
                 if _add(row, need, low, high, scale, bar.prune, matrix, lower, k):
                     if touched == 1:
                         matrix[k, len(v) + 1] = CONTACT_SLACK

@@ -11,19 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from palmar.safety.geometry import Kinematics, PoseGeometry, Tree, poses, smallest_pair
-from palmar.safety.obstacles import (
-    EVERYWHERE,
-    KEEP_OUT,
-    OBJECT,
-    PERSON,
-    SLOTS,
-    Obstacles,
-    from_geom,
-    from_segment,
-    near_geoms,
-    solid,
-)
+from palmar.safety.distances import smallest_pair
+from palmar.safety.geometry import Kinematics, PoseGeometry
+from palmar.safety.obstacles import EVERYWHERE, KEEP_OUT, OBJECT, PERSON, SLOTS, Obstacles
+from palmar.safety.solids import from_geom, from_segment, near_geoms, solid
+from palmar.safety.tree import Tree, poses, room_of
 from palmar.safety.types import ConfigError
 
 Array = np.ndarray
@@ -52,14 +44,9 @@ class Sight(NamedTuple):
 
 def sight_of(tree: Tree) -> Sight:
     """Scratch space for a robot."""
-    b, n, g = len(tree.parent), len(tree.joint_body), len(tree.geom_body)
     return Sight(
-        p=np.zeros((b, 3)),
-        r=np.zeros((b, 3, 3)),
-        axis=np.zeros((n, 3)),
-        anchor=np.zeros((n, 3)),
-        ends=np.zeros((g, 3, 3)),
-        twist=np.zeros((b, 6)),
+        *room_of(tree),
+        twist=np.zeros((len(tree.parent), 6)),
         low=np.zeros(len(tree.pairs)),
         found=np.zeros(len(tree.moving), dtype=np.int64),
     )

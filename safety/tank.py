@@ -31,10 +31,10 @@ from typing import NamedTuple
 import mujoco
 import numpy as np
 
+from palmar.safety.bounds import Bounds
 from palmar.safety.geometry import Kinematics
 from palmar.safety.ledger import INITIAL, LEFT, RING, SETTLED, WAITING, Book, tick
-from palmar.safety.stop import Bounds
-from palmar.safety.types import ConfigError
+from palmar.safety.types import Chunk, CommandRefused, ConfigError
 
 Array = np.ndarray
 
@@ -110,6 +110,26 @@ def servo_of(kin: Kinematics) -> Servo:
     if np.any(out[0] == 0):
         raise ConfigError("a joint of the robot has no position servo in its MJCF")
     return Servo(*out)
+
+
+def check_impedance(chunk: Chunk, tank: Tank | None) -> None:
+    """Refuse stiffness that nobody meters, and more than the servos have.
+
+    Raises:
+        CommandRefused: Naming what was asked for and what is accepted.
+    """
+    for name, given in (("stiffness", chunk.stiffness), ("damping", chunk.damping)):
+        if given is None:
+            continue
+        if tank is None:
+            raise CommandRefused(f"chunk {chunk.seq}: {name} needs an energy tank in the constraint file")
+        most = getattr(tank.servo, name)
+        values, n = np.asarray(given, dtype=np.float64), len(most)
+        if values.ndim != 2 or values.shape[1] != n or not np.all((values >= 0) & (values <= most)):
+            raise CommandRefused(
+                f"chunk {chunk.seq}: {name} must be (H, {n}) in [0, {most.tolist()}], got "
+                f"{values.shape} up to {np.max(values, initial=np.nan)}"
+            )
 
 
 class Tank:

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from palmar.safety.bounds import Bounds
 from palmar.safety.dynamics import Inertia, inverse_dynamics, mass_matrix
-from palmar.safety.stop import LONGEST, Bounds
+from palmar.safety.stop import LONGEST
 from palmar.safety.types import ConfigError
 
 Array = np.ndarray

@@ -19,6 +19,8 @@ left is a first-order lag of 1/OMEGA that cannot overshoot.  (All of it fed forw
 where a line of speed v ends.)  With 10 rad/s2 of braking this holds below 2 rad/s: the law brakes from 2 v/OMEGA
 before its goal and a stop needs v^2/20.
 """
+KEPT = 0.9
+"""Part of the position-dependent speed limit that is asked for: braking takes a few ticks of jerk."""
 
 
 def toward(q: Array, qd: Array, r: Array, rd: Array) -> Array:
@@ -37,7 +39,7 @@ def box_limited(x: Array, previous: Array, q: Array, qd: Array, *, limits: Limit
     """Clip an acceleration to speed, jerk and acceleration limits (last wins).
 
     The batched stand-in for the filter's box bounds in training; position ends are left to the margins.  The
-    speed that is kept is the position-dependent one, less a tenth of it: braking takes a few ticks of jerk.
+    speed that is kept is ``KEPT`` of the position-dependent one.
 
     Args:
         x: Wanted acceleration [rad/s2], (*B, n).
@@ -50,7 +52,7 @@ def box_limited(x: Array, previous: Array, q: Array, qd: Array, *, limits: Limit
     xp = namespace(x)
     a, j = (xp.asarray(getattr(limits, k), dtype=x.dtype, device=x.device) for k in ("a_max", "j_max"))
     downwards, upwards = speed_limit(q, limits)
-    x = xp.minimum(xp.maximum(x, (-0.9 * downwards - qd) / dt), (0.9 * upwards - qd) / dt)
+    x = xp.minimum(xp.maximum(x, (-KEPT * downwards - qd) / dt), (KEPT * upwards - qd) / dt)
     x = xp.minimum(xp.maximum(x, previous - j * dt), previous + j * dt)
     return xp.minimum(xp.maximum(x, -a), a)
 

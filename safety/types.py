@@ -89,6 +89,22 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class RobotState:
+    """One reading of a driver."""
+
+    t: float
+    """Monotonic time of the reading [s]."""
+    seq: int
+    """Counts readings; a repeated number is a repeated reading."""
+    q: Array
+    """[rad], (n,), hardware order."""
+    qd: Array
+    """[rad/s], (n,)."""
+    tau: Array
+    """[N m], (n,)."""
+
+
+@dataclass(frozen=True)
 class Command:
     """One tick of joint targets, in the robot's hardware order.
 

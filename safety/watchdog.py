@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
+from numba import njit
 
 from palmar.safety.robot import Limits
 from palmar.safety.types import CommandRefused, ConfigError, State
@@ -106,10 +107,6 @@ class WatchdogConfig:
 
     missed_periods: float = 2.0
     """A tick later than this many periods after the one before was missed."""
-    state_stale: float = 0.020
-    """Longest time without a new reading [s]."""
-    state_nonfinite: int = 3
-    """Non-finite readings in a row that stop the robot."""
     deviation_arm: float = 0.25
     """Largest distance of an arm joint from its command [rad]."""
     deviation_hand: float = 1.5
@@ -123,21 +120,31 @@ class WatchdogConfig:
                 raise ConfigError(f"watchdog.{name} must be positive and finite, got {value!r}")
 
 
+@njit(cache=True, nogil=True)
+def _astray(q, u, most):
+    """Whether a joint is further from its command than it may be."""
+    for i in range(len(q)):
+        if abs(q[i] - u[i]) > most[i]:
+            return True
+    return False
+
+
 class Watchdog:
     """State, reason and counters."""
 
-    def __init__(self, config: WatchdogConfig, dt: float) -> None:
-        """For a tick of ``dt`` seconds."""
+    def __init__(self, config: WatchdogConfig, dt: float, *, arm: int, joints: int) -> None:
+        """For a tick of ``dt`` seconds and so many joints, of which the first ``arm`` are the arm's."""
         self.config, self.dt = config, dt
+        self.deviation = np.where(np.arange(joints) < arm, config.deviation_arm, config.deviation_hand)
+        """Largest distance of each joint from its command [rad], (n,)."""
         self.state, self.reason = State.HOLD, "no_chunk"
         self.counts: dict[str, int] = {event.value: 0 for event in Event}
         self._tick = -math.inf
-        self._reading, self._fresh, self._bad = -1, -math.inf, 0
         self.pressed = False
         """Whether the emergency stop is pressed, as far as known."""
         self._released = -math.inf
 
-    def start(self, now: float, seq: int) -> None:
+    def start(self, now: float) -> None:
         """Begin in HOLD, waiting for a chunk.
 
         Raises:
@@ -145,7 +152,7 @@ class Watchdog:
         """
         self.check_start(now)
         self.state, self.reason = State.HOLD, "no_chunk"
-        self._tick, self._reading, self._fresh, self._bad = -math.inf, seq, now, 0
+        self._tick = -math.inf
 
     def check_start(self, now: float) -> None:
         """Change nothing.
@@ -156,23 +163,14 @@ class Watchdog:
         if self.pressed or now - self._released < self.config.released:
             raise CommandRefused(f"start refused: {self.refusal() or 'the emergency stop was pressed a moment ago'}")
 
+    def astray(self, q: np.ndarray, u: np.ndarray) -> bool:
+        """Whether a joint measured at q (n,) is further from its command u (n,) [rad] than it may be."""
+        return _astray(q, u, self.deviation)
+
     def late(self, now: float) -> bool:
         """Note a tick; whether a period was missed before it."""
         gap, self._tick = now - self._tick, now
         return self._tick > -math.inf and self.config.missed_periods * self.dt + 1e-9 < gap < math.inf
-
-    def reading(self, seq: int, finite: bool, now: float) -> Event | None:
-        """Note a reading of the robot; the event it makes."""
-        if seq != self._reading:
-            self._reading = seq
-            self._bad = 0 if finite else self._bad + 1
-            if finite:
-                self._fresh = now
-        if self._bad >= self.config.state_nonfinite:
-            return Event.STATE_NONFINITE
-        if now - self._fresh > self.config.state_stale:
-            return Event.STATE_STALE
-        return None
 
     def press(self, reason: str = Event.ESTOP.value) -> bool:
         """The emergency stop is pressed, or cannot be read: whether that changed the state.  May be repeated."""

@@ -14,7 +14,8 @@ import numpy as np
 from numba import njit
 
 from palmar.safety.constraints import ConstraintSet
-from palmar.safety.geometry import FAR, Kinematics, segment_segment
+from palmar.safety.distances import segment_segment
+from palmar.safety.geometry import FAR, Kinematics
 from palmar.safety.obstacles import Obstacles, keep_outs
 from palmar.safety.robot import RobotModel
 from palmar.safety.sight import joint_regions, pose_regions

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from palmar.safety.robot import RobotModel
-from palmar.safety.types import Array, Command, Measurement
+from palmar.safety.types import Array, Command, Measurement, RobotState
 
 Carry = Any
 Obs = Any
@@ -225,22 +225,6 @@ class Policy(Protocol):
     def act(self, obs: Obs, carry: Carry) -> tuple[Array, Carry]:
         """Actions or chunks for obs; equal inputs give equal outputs."""
         ...
-
-
-@dataclass(frozen=True)
-class RobotState:
-    """One reading of a driver."""
-
-    t: float
-    """Monotonic time of the reading [s]."""
-    seq: int
-    """Counts readings; a repeated number is a repeated reading."""
-    q: Array
-    """[rad], (n,), hardware order."""
-    qd: Array
-    """[rad/s], (n,)."""
-    tau: Array
-    """[N m], (n,)."""
 
 
 class Robot(Protocol):

@@ -14,8 +14,10 @@ import mujoco
 import numpy as np
 from numba import njit
 
-from palmar.safety.geometry import Kinematics, segment_segment
-from palmar.safety.obstacles import TOUCHING, nothing, with_people
+from palmar.safety.boxes import TOUCHING
+from palmar.safety.distances import segment_segment
+from palmar.safety.geometry import Kinematics
+from palmar.safety.obstacles import nothing, with_people
 from palmar.safety.robot import RobotModel
 from palmar.safety.sight import NEAREST_PERSON, TOWARDS_PERSON, answer_of, measure_space, sight_of
 from palmar.safety.types import ConfigError, People

@@ -1,6 +1,6 @@
 """Where a robot's capsules are at many joint positions, compiled: what training measures distances with.
 
-The tree of ``safety.geometry`` with one link per joint: bodies that no joint moves are part of the link before, and
+The tree of ``safety.tree`` with one link per joint: bodies that no joint moves are part of the link before, and
 every link's frame stands on its joint's axis with z along it, so that a joint only turns two columns of a matrix.
 """
 

@@ -50,7 +50,7 @@ def copy_point(step: int, body: int, points: wp.array2d[wp.vec3], rows: wp.array
 
 @wp.func
 def segment_square(r: wp.vec3, d: wp.vec3, e: wp.vec3) -> float:
-    """Square distance of the segments s d and -r + t e, s and t in [-1, 1]: ``geometry.segment_segment`` [m2]."""
+    """Square distance of the segments s d and -r + t e, s and t in [-1, 1]: ``distances.segment_segment`` [m2]."""
     aa = wp.dot(d, d)
     ee = wp.dot(e, e)
     ae = wp.dot(d, e)

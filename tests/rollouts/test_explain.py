@@ -13,9 +13,9 @@ from palmar.rollouts.read import read
 from palmar.rollouts.record import RolloutWriter
 from palmar.rollouts.rollout import Rollout
 from palmar.rollouts.shadow import AFTER, _count, shadow
+from palmar.safety.barrier import BarrierConfig
 from palmar.safety.chunks import ChunkConfig
 from palmar.safety.filter import Filter, FilterConfig
-from palmar.safety.rows import BarrierConfig
 from palmar.safety.types import Chunk, ConfigError, RolloutRefused
 from palmar.sim.interface import RobotState
 from palmar.sim.robots import load_robot

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palmar.safety import interior_point, stop
+from palmar.safety import bounds, interior_point, stop
+from palmar.safety.barrier import BarrierConfig, Slots
 from palmar.safety.batched import BatchedConfig, BatchedFilter, Tank
 from palmar.safety.batched_obstacles import Cell
 from palmar.safety.batched_stop import box, stop_law
@@ -19,7 +20,7 @@ from palmar.safety.intention import intend, step
 from palmar.safety.interior_point import QP
 from palmar.safety.obstacles import keep_outs, with_objects, with_people
 from palmar.safety.qp import SOLVED, AccelerationQP, TankRows
-from palmar.safety.rows import KINDS, REGION_KIND, BarrierConfig, Slots
+from palmar.safety.rows import KINDS, REGION_KIND
 from palmar.safety.types import ConfigError, People
 
 BAND = 5e-6
@@ -181,13 +182,13 @@ def test_derivatives_by_the_wanted_acceleration_are_those_of_the_solution(robot,
 @given(st.integers(0, 2**32 - 1))
 def test_bounds_and_stop_law_are_those_of_the_runtime(robot, seed):
     rng, m = np.random.default_rng(seed), robot.limits
-    b = stop.bounds_of(m, 0.0)
+    b = bounds.bounds_of(m, 0.0)
     q = rng.uniform(m.q_min - 0.01, m.q_max + 0.01, (50, robot.n))
     v, a = (rng.uniform(-1, 1, q.shape) * x * rng.choice([0.01, 0.3, 1.0]) for x in (m.v_max, m.a_max))
     low, high = box(q, v, a, b, DT)
     law, lo, hi, x = stop_law(v, a, b, DT), np.zeros(robot.n), np.zeros(robot.n), np.zeros(robot.n)
     for i in range(len(q)):
-        stop.box(q[i], v[i], a[i], b, DT, lo, hi)
+        bounds.box(q[i], v[i], a[i], b, DT, lo, hi)
         stop.stop_law(v[i], a[i], b, DT, x)
         np.testing.assert_allclose(low[i], lo, atol=1e-5)  # a bisection's last halves
         np.testing.assert_allclose(high[i], hi, atol=1e-5)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from palmar.benchmarks.filter import Reading, episode, make_filter
 from palmar.safety import filter as module
-from palmar.safety import stop, tracking
+from palmar.safety import stop, tracking, verify
+from palmar.safety.bounds import Space, bounds_of
 from palmar.safety.constraints import parse
 from palmar.safety.filter import Filter, FilterConfig
 from palmar.safety.intention import intend
@@ -62,10 +63,10 @@ def test_a_weakened_filter_is_caught(robot, constraints, monkeypatch, broken):
     """The counter is no rubber stamp: each of three mutations of the filter makes it count violations."""
     f = make_filter(robot, constraints)
     if broken == "verifier":
-        monkeypatch.setattr(module, "verify_stop", lambda *a: (stop.OK, 0, 0))
-        f.qp.space = stop.Space(-1.0, -1.0, np.full(3, -9.0), np.full(3, 9.0))
+        monkeypatch.setattr(verify, "verify_stop", lambda *a: (stop.OK, 0, 0))
+        f.qp.space = Space(-1.0, -1.0, np.full(3, -9.0), np.full(3, 9.0))
     elif broken == "bounds":
-        monkeypatch.setattr(module, "verify_stop", lambda *a: (stop.OK, 0, 0))
+        monkeypatch.setattr(verify, "verify_stop", lambda *a: (stop.OK, 0, 0))
         f.qp.bounds = f.bounds._replace(high=f.bounds.high + 0.1, up=f.bounds.up + 0.1)
     else:
         law = module.stop_law
@@ -113,7 +114,7 @@ def test_a_limit_changed_in_the_file_changes_the_filter(robot, text, name, old, 
 
 def test_the_intention_is_that_of_training(robot):
     rng = np.random.default_rng(0)
-    b, out = stop.bounds_of(robot.limits, 0.0), np.zeros(robot.n)
+    b, out = bounds_of(robot.limits, 0.0), np.zeros(robot.n)
     for _ in range(200):
         q, v, a, r, rd = rng.normal(size=(5, robot.n)) * np.array([1, 2, 5, 1, 2])[:, None]
         intend(q, v, a, r, rd, b, DT, out)

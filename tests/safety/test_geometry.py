@@ -4,7 +4,8 @@ import mujoco
 import numpy as np
 import pytest
 
-from palmar.safety.geometry import FAR, Kinematics, segment_distance
+from palmar.safety.distances import segment_distance
+from palmar.safety.geometry import FAR, Kinematics
 from palmar.safety.types import ConfigError
 from palmar.sim.robots import load_robot
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import ConvexHull
 
-from palmar.safety.hulls import Detail, hull_distance, load_detail, work_of
+from palmar.safety.hulls import Detail, hull_distance, load_detail
 from palmar.safety.types import ConfigError
 from palmar.sim import menagerie
 from palmar.sim.robots import load_robot, robot_names
@@ -29,7 +29,7 @@ def rotation(rng):
 def distance(one, two, turn, shift, near=1.0):
     points, n = np.concatenate([one, two]), len(one)
     xa, xb = np.zeros(3), np.zeros(3)
-    d = hull_distance(points, 0, n, n, len(points), turn, shift, near, work_of(), xa, xb)
+    d = hull_distance(points, 0, n, n, len(points), turn, shift, near, np.zeros((12, 4)), xa, xb)
     return d, xa, xb
 
 

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from palmar.benchmarks.count import Count
 from palmar.benchmarks.filter import DT, Reading
+from palmar.safety.bounds import bounds_of
 from palmar.safety.chunks import ChunkConfig, ChunkPlayer
 from palmar.safety.constraints import parse
 from palmar.safety.filter import Filter, FilterConfig
 from palmar.safety.geometry import Kinematics
 from palmar.safety.lookahead import TICKS, LookAhead
 from palmar.safety.roll import AHEAD
-from palmar.safety.stop import bounds_of
 from palmar.safety.types import Chunk, CommandRefused
 
 TIMEOUT = 0.6

@@ -19,7 +19,7 @@ from palmar.safety.constraints import load
 from palmar.safety.declared import Declared
 from palmar.safety.filter import Filter, FilterConfig
 from palmar.safety.geometry import Kinematics
-from palmar.safety.hulls import hull_distance, load_detail, work_of
+from palmar.safety.hulls import hull_distance, load_detail
 from palmar.sim import menagerie, scene
 from palmar.sim.imperfect import Imperfect, drive
 from palmar.sim.robots import load_robot
@@ -144,7 +144,7 @@ def hulls_apart(meshes, detail, a, b):
     ra, rb = (d.body(x).xmat.reshape(3, 3) for x in (a, b))
     shift = ra.T @ (d.body(b).xpos - d.body(a).xpos)
     turn = np.ascontiguousarray(ra.T @ rb)
-    return hull_distance(points, 0, n, n, len(points), turn, shift, 1.0, work_of(), np.zeros(3), np.zeros(3))
+    return hull_distance(points, 0, n, n, len(points), turn, shift, 1.0, np.zeros((12, 4)), np.zeros(3), np.zeros(3))
 
 
 def hostile(robot, meshes, seed, ticks, **config):

@@ -6,16 +6,19 @@ from cells import boxed, clearance, rotation, someone
 
 from palmar.safety import obstacles as cell
 from palmar.safety import sight, stop
+from palmar.safety.bounds import Space, bounds_of
 from palmar.safety.geometry import Kinematics
+from palmar.safety.live import SAMPLES, work_of
+from palmar.safety.verify import posture, verify_stop
 
 DT = 0.001
-FREE = stop.Space(-1.0, -10.0, np.full(3, -9.0), np.full(3, 9.0))
+FREE = Space(-1.0, -10.0, np.full(3, -9.0), np.full(3, 9.0))
 
 
 @pytest.fixture(scope="module")
 def proof(robot):
     kin = Kinematics.from_model(robot)
-    return kin, stop.bounds_of(robot.limits, 0.0), stop.work_of(kin.tree)
+    return kin, bounds_of(robot.limits, 0.0), work_of(kin.tree)
 
 
 def every_tick(b, q, v, a):
@@ -45,10 +48,10 @@ def test_a_verified_stop_keeps_out_of_boxes_at_every_tick(robot, proof):
             cell.put_box(
                 o, k, kin.palm(ticks[-1]) + rng.normal(size=3) * 0.25, rotation(rng), rng.uniform(0.02, 0.1, 3)
             )
-        code, _, used = stop.verify_stop(kin.tree, b, FREE, o, q, v, a, DT, work)
+        code, _, used = verify_stop(kin.tree, b, FREE, o, q, v, a, DT, work)
         path = [clearance(kin, o, x, cell.KEEP_OUT) for x in ticks]
         truth = min(path) >= 0.01
-        assert used <= stop.SAMPLES
+        assert used <= SAMPLES
         assert code in (stop.OK, stop.KEEP_OUT, stop.EFFORT, stop.POSITION, stop.VELOCITY)
         assert not (code == stop.OK and not truth)
         if code in (stop.OK, stop.KEEP_OUT, stop.EFFORT):
@@ -69,7 +72,7 @@ def test_a_person_who_walks_at_the_robot_is_not_touched_before_it_rests(robot, p
         place *= rng.uniform(0.9, 1.6) / np.linalg.norm(place)
         ends = np.stack([place, place + rng.normal(size=3) * 0.2])
         o = cell.with_people(o, someone(ends[None], [0.1]))
-        if stop.verify_stop(kin.tree, b, FREE, o, q, v, a, DT, work)[0] != stop.OK:
+        if verify_stop(kin.tree, b, FREE, o, q, v, a, DT, work)[0] != stop.OK:
             continue
         tried += 1
         walked, t, n = o, np.zeros((3, 3)), np.zeros(robot.n)
@@ -96,9 +99,9 @@ def test_whoever_is_too_close_stops_what_moves_and_not_what_stands(robot, proof)
     palm, zero = kin.palm(robot.home), np.zeros(robot.n)
     o = cell.with_people(o, someone([[palm + [0.1, 0, 0.2], palm + [0.1, 0, 0.5]]], [0.05]))
     assert clearance(kin, o, robot.home, cell.PERSON) < 0.146
-    assert stop.verify_stop(kin.tree, b, FREE, o, robot.home, zero, zero, DT, work)[0] == stop.OK
-    assert stop.posture(kin.tree, b, FREE, o, robot.home, work) == stop.OK
-    code = stop.verify_stop(kin.tree, b, FREE, o, robot.home, zero + 1e-3, zero, DT, work)[0]
+    assert verify_stop(kin.tree, b, FREE, o, robot.home, zero, zero, DT, work)[0] == stop.OK
+    assert posture(kin.tree, b, FREE, o, robot.home, work) == stop.OK
+    code = verify_stop(kin.tree, b, FREE, o, robot.home, zero + 1e-3, zero, DT, work)[0]
     assert stop.FAILURES[code] == "speed_separation"
 
 
@@ -106,8 +109,8 @@ def test_a_lost_tracker_lets_nothing_move(robot, proof):
     kin, b, work = proof
     zero = np.zeros(robot.n)
     o = cell.with_people(cell.nothing(human=1.6), None)
-    assert stop.verify_stop(kin.tree, b, FREE, o, robot.home, zero, zero, DT, work)[0] == stop.OK
-    assert stop.verify_stop(kin.tree, b, FREE, o, robot.home, zero + 1e-4, zero, DT, work)[0] == stop.SEPARATION
+    assert verify_stop(kin.tree, b, FREE, o, robot.home, zero, zero, DT, work)[0] == stop.OK
+    assert verify_stop(kin.tree, b, FREE, o, robot.home, zero + 1e-4, zero, DT, work)[0] == stop.SEPARATION
     out = sight.answer_of()
     sight.measure_space(kin.tree, o, robot.home, zero + 0.1, sight.sight_of(kin.tree), out)
     assert out[sight.NEAREST_PERSON] == 0.0
@@ -118,8 +121,8 @@ def test_what_may_be_touched_stops_nothing_and_a_region_refuses_a_pose(robot, pr
     kin, b, work = proof
     zero, palm = np.zeros(robot.n), kin.palm(robot.home)
     o = cell.with_objects(cell.nothing(), palm[None], 0.05)
-    assert stop.verify_stop(kin.tree, b, FREE, o, robot.home, zero + 0.1, zero, DT, work)[0] == stop.OK
+    assert verify_stop(kin.tree, b, FREE, o, robot.home, zero + 0.1, zero, DT, work)[0] == stop.OK
     o = cell.nothing()
     cell.put_box(o, 0, palm, np.eye(3), np.full(3, 0.05))
     o = o._replace(count=1, fixed=1)
-    assert stop.FAILURES[stop.posture(kin.tree, b, FREE, o, robot.home, work)] == "keep_out"
+    assert stop.FAILURES[posture(kin.tree, b, FREE, o, robot.home, work)] == "keep_out"

@@ -9,11 +9,12 @@ from palmar.safety import obstacles as cell
 from palmar.safety import sight
 from palmar.safety.constraints import parse
 from palmar.safety.geometry import FAR, Kinematics
+from palmar.safety.solids import from_segment, solid
 from palmar.safety.types import CommandRefused, ConfigError, People
 
 
 def body_of(o, k):
-    return cell.solid(o.centre, o.frame, o.half, o.radius, k)
+    return solid(o.centre, o.frame, o.half, o.radius, k)
 
 
 def sdf(p, half):
@@ -46,7 +47,7 @@ def test_distance_to_a_box_equals_a_search_inside_and_outside():
     for _ in range(60):
         o = boxed(rng)
         for a, b in segments(rng, o, 20):
-            d, s, _ = cell.from_segment(tuple(a), tuple(b), body_of(o, 0))
+            d, s, _ = from_segment(tuple(a), tuple(b), body_of(o, 0))
             assert d == pytest.approx(brute(a, b, o, 0), abs=1e-9)
             assert d == pytest.approx(sdf((a + s * (b - a) - o.centre[0]) @ o.frame[0].T, o.half[0]), abs=1e-9)
             inside += d < 0
@@ -62,7 +63,7 @@ def test_distance_to_a_capsule_equals_a_search():
             s, t = np.linspace(0, 1, 201)[:, None, None], np.linspace(0, 1, 201)[None, :, None]
             apart = a + s * (b - a) - (ends[0, 0] + t * (ends[0, 1] - ends[0, 0]))
             theirs = np.linalg.norm(apart, axis=-1).min() - 0.1
-            d = cell.from_segment(tuple(a), tuple(b), body_of(o, 0))[0]
+            d = from_segment(tuple(a), tuple(b), body_of(o, 0))[0]
             assert theirs - 6e-3 <= d <= theirs + 1e-9
 
 
@@ -71,10 +72,10 @@ def test_gradient_by_a_shift_equals_finite_differences_inside_and_outside():
     for _ in range(100):
         o = boxed(rng)
         for a, b in segments(rng, o, 4):
-            d, _, n = cell.from_segment(tuple(a), tuple(b), body_of(o, 0))
+            d, _, n = from_segment(tuple(a), tuple(b), body_of(o, 0))
             ways = np.array(
                 [
-                    [cell.from_segment(tuple(a + e), tuple(b + e), body_of(o, 0))[0] for e in (h * x, -h * x)]
+                    [from_segment(tuple(a + e), tuple(b + e), body_of(o, 0))[0] for e in (h * x, -h * x)]
                     for x in np.eye(3)
                 ]
             )

@@ -4,12 +4,14 @@ import mujoco
 import numpy as np
 import pytest
 
-from palmar.safety import qp, stop
+from palmar.safety import qp
+from palmar.safety.barrier import BarrierConfig
+from palmar.safety.bounds import Space, bounds_of
 from palmar.safety.enforced import Torque
 from palmar.safety.geometry import Kinematics
 from palmar.safety.obstacles import nothing
 from palmar.safety.qp import AccelerationQP, kkt
-from palmar.safety.rows import EXTRAS, KINDS, BarrierConfig
+from palmar.safety.rows import EXTRAS, KINDS
 from palmar.safety.types import ConfigError
 
 DT = 0.001
@@ -17,8 +19,8 @@ DT = 0.001
 
 def problem(robot, *, torque_error=2.0, space=None):
     kin = Kinematics.from_model(robot)
-    space = space or stop.Space(0.005, 0.01, np.array([-0.9, -0.9, 0.05]), np.array([0.9, 0.9, 1.2]))
-    bounds = stop.bounds_of(robot.limits, 0.0)
+    space = space or Space(0.005, 0.01, np.array([-0.9, -0.9, 0.05]), np.array([0.9, 0.9, 1.2]))
+    bounds = bounds_of(robot.limits, 0.0)
     return AccelerationQP(robot, kin, bounds, space, BarrierConfig(), dt=DT, torque=Torque(torque_error))
 
 
@@ -158,7 +160,7 @@ def test_a_torque_error_that_leaves_nothing_is_refused(robot):
 
 def test_a_robot_at_rest_inside_the_buffers_of_many_rows_may_stay_and_may_leave(robot):
     """No row asks for a retreat, so opposing ones never make the QP infeasible at rest."""
-    p = problem(robot, space=stop.Space(0.02, 0.2, np.array([-0.9, -0.9, 0.05]), np.array([0.9, 0.9, 0.5])))
+    p = problem(robot, space=Space(0.02, 0.2, np.array([-0.9, -0.9, 0.05]), np.array([0.9, 0.9, 0.5])))
     zero, q = np.zeros(robot.n), robot.home.copy()
     q[4:] = [0.3, 0.2, 0.3, 0.2]
     for wanted in (zero, np.full(robot.n, 5.0), np.full(robot.n, -5.0)):

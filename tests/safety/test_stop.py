@@ -6,8 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palmar.safety import stop
+from palmar.safety.bounds import Space, bounds_of, box, speed_bound
 from palmar.safety.geometry import Kinematics
+from palmar.safety.live import SAMPLES, work_of
 from palmar.safety.obstacles import nothing
+from palmar.safety.verify import verify_stop
 
 DT = 0.001
 JOINTS = [(9.999, 4999.0), (100.0, 20000.0), (7.0, 900.0)]
@@ -41,7 +44,7 @@ def test_the_stop_law_comes_to_rest_within_limits_and_does_not_chatter(joint, v,
 @pytest.mark.parametrize(("a_max", "j_max"), JOINTS[:2])
 def test_from_the_speed_bound_the_stop_ends_inside_and_uses_most_of_the_room(a_max, j_max):
     for room in np.geomspace(1e-5, 2, 200):
-        path = follow(stop.speed_bound(room, a_max, j_max, DT), 0.0, a_max, j_max)
+        path = follow(speed_bound(room, a_max, j_max, DT), 0.0, a_max, j_max)
         assert path[:, 0].max() <= room
         if room > 0.2:
             assert path[:, 0].max() >= 0.8 * room
@@ -51,13 +54,13 @@ def test_from_the_speed_bound_the_stop_ends_inside_and_uses_most_of_the_room(a_m
 @pytest.mark.parametrize("side", [-1.0, 1.0])
 def test_pushing_a_joint_to_its_end_with_the_box_alone_never_leaves_it(robot, i, side):
     """The bound is invariant also where the published curve is not (joint 2 of the small arm asks for 17)."""
-    b = stop.bounds_of(robot.limits, 0.0)
+    b = bounds_of(robot.limits, 0.0)
     limits, n = robot.limits, robot.n
     q, v, a = robot.home.copy(), np.zeros(n), np.zeros(n)
     low, high = np.zeros(n), np.zeros(n)
     fastest = 0.0
     for k in range(4000):
-        stop.box(q, v, a, b, DT, low, high)
+        box(q, v, a, b, DT, low, high)
         x = np.zeros(n)
         x[i] = (high if side > 0 else low)[i] if k % 7 else (low if side > 0 else high)[i]
         assert abs(x[i] - a[i]) <= limits.j_max[i] * DT
@@ -88,7 +91,7 @@ def test_the_published_curve_alone_would_overrun_the_end(robot):
 
 def test_the_path_of_a_stop_is_the_law_tick_by_tick_and_so_are_its_failures(robot):
     """Runs of full deceleration and the last ramp are followed at once; nothing may be lost by that."""
-    b, n, rng = stop.bounds_of(robot.limits, 0.0), robot.n, np.random.default_rng(2)
+    b, n, rng = bounds_of(robot.limits, 0.0), robot.n, np.random.default_rng(2)
     path, turn = np.zeros((n, stop.LONGEST + 2)), np.zeros(n, dtype=np.int64)
     seen = {stop.OK: 0, stop.POSITION: 0, stop.VELOCITY: 0}
     for _ in range(400):
@@ -118,8 +121,8 @@ def test_the_path_of_a_stop_is_the_law_tick_by_tick_and_so_are_its_failures(robo
 @pytest.fixture(scope="module")
 def proof(robot):
     kin = Kinematics.from_model(robot)
-    space = stop.Space(0.005, 0.01, np.array([-0.9, -0.9, 0.05]), np.array([0.9, 0.9, 1.2]))
-    return kin, stop.bounds_of(robot.limits, 0.0), space, stop.work_of(kin.tree)
+    space = Space(0.005, 0.01, np.array([-0.9, -0.9, 0.05]), np.array([0.9, 0.9, 1.2]))
+    return kin, bounds_of(robot.limits, 0.0), space, work_of(kin.tree)
 
 
 def dense(kin, b, space, q, v, a):
@@ -144,9 +147,9 @@ def test_a_verified_stop_is_clear_at_every_tick_and_most_clear_stops_are_verifie
         q = rng.uniform(robot.limits.q_min * 0.7, robot.limits.q_max * 0.7)
         v = rng.uniform(-0.5, 0.5, robot.n) * robot.limits.v_max * rng.random()
         a = rng.uniform(-1, 1, robot.n) * b.a
-        code, _, used = stop.verify_stop(kin.tree, b, space, nothing(), q, v, a, DT, work)
+        code, _, used = verify_stop(kin.tree, b, space, nothing(), q, v, a, DT, work)
         truth = dense(kin, b, space, q, v, a)
-        assert used <= stop.SAMPLES
+        assert used <= SAMPLES
         assert not (code == stop.OK and not truth)
         clear, verified = clear + truth, verified + (code == stop.OK)
     assert clear > 8
@@ -160,14 +163,14 @@ def test_the_tail_of_a_verified_stop_is_verified(robot, proof):
     while done < 5:
         q, a = robot.home + rng.normal(size=robot.n) * 0.1, rng.uniform(-1, 1, robot.n) * b.a
         v = rng.uniform(-0.4, 0.4, robot.n) * robot.limits.v_max
-        if stop.verify_stop(kin.tree, b, space, nothing(), q, v, a, DT, work)[0] != stop.OK:
+        if verify_stop(kin.tree, b, space, nothing(), q, v, a, DT, work)[0] != stop.OK:
             continue
         done += 1
         x = np.zeros(robot.n)
         for _ in range(300):
             stop.stop_law(v, a, b, DT, x)
             q, v, a = q + DT * v + 0.5 * DT * DT * x, v + DT * x, x.copy()
-            code = stop.verify_stop(kin.tree, b, space, nothing(), q, v, a, DT, work)[0]
+            code = verify_stop(kin.tree, b, space, nothing(), q, v, a, DT, work)[0]
             assert code in (stop.OK, stop.EFFORT), stop.FAILURES[code]
 
 
@@ -192,9 +195,9 @@ def test_each_failure_has_its_name(robot, proof):
         (folded, zero, zero, stop.SELF),
     ]
     for q, v, a, expected in cases:
-        code = stop.verify_stop(kin.tree, b, space, nothing(), q, v, a, DT, work)[0]
+        code = verify_stop(kin.tree, b, space, nothing(), q, v, a, DT, work)[0]
         assert stop.FAILURES[code] == stop.FAILURES[expected]
-    tight = stop.Space(0.005, 0.01, np.array([0.9, -0.9, 0.05]), np.array([0.95, 0.9, 1.2]))
-    assert stop.verify_stop(kin.tree, b, tight, nothing(), robot.home, zero, zero, DT, work)[0] == stop.WORKSPACE
-    high = stop.Space(0.005, 0.5, space.lower, space.upper)
-    assert stop.verify_stop(kin.tree, b, high, nothing(), robot.home, zero, zero, DT, work)[0] == stop.TABLE
+    tight = Space(0.005, 0.01, np.array([0.9, -0.9, 0.05]), np.array([0.95, 0.9, 1.2]))
+    assert verify_stop(kin.tree, b, tight, nothing(), robot.home, zero, zero, DT, work)[0] == stop.WORKSPACE
+    high = Space(0.005, 0.5, space.lower, space.upper)
+    assert verify_stop(kin.tree, b, high, nothing(), robot.home, zero, zero, DT, work)[0] == stop.TABLE

@@ -9,12 +9,13 @@ import mujoco
 import numpy as np
 import pytest
 
+from palmar.safety.bounds import bounds_of
 from palmar.safety.constraints import parse
 from palmar.safety.filter import Filter, FilterConfig
 from palmar.safety.geometry import Kinematics
 from palmar.safety.intention import intend, step
 from palmar.safety.ledger import LEFT
-from palmar.safety.stop import bounds_of, stop_law
+from palmar.safety.stop import stop_law
 from palmar.safety.tank import ARM, HAND, Tank, servo_of
 from palmar.safety.types import Chunk, ConfigError, People
 from palmar.sim import robots, scene

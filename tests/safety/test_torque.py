@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palmar.safety import stop
+from palmar.safety.bounds import bounds_of
 from palmar.safety.dynamics import inertia_of, inverse_dynamics, mass_matrix
 from palmar.safety.geometry import Kinematics
+from palmar.safety.live import work_of
 from palmar.safety.torque import bounded, effort_of, hull, stop_torque, travel_bound
 from palmar.safety.types import ConfigError
 
@@ -20,8 +22,8 @@ class Case:
 
     def __init__(self, robot):
         self.robot, kin = robot, Kinematics.from_model(robot)
-        self.links, self.bounds = inertia_of(kin), stop.bounds_of(robot.limits, 0.0)
-        self.work = stop.work_of(kin.tree)
+        self.links, self.bounds = inertia_of(kin), bounds_of(robot.limits, 0.0)
+        self.work = work_of(kin.tree)
 
     def effort(self, part=1.0, reserve=0.05):
         limits = self.robot.limits

@@ -6,9 +6,9 @@ import numpy as np
 
 from palmar.benchmarks.plant import Plant
 from palmar.real_robot.config import TwinConfig
+from palmar.safety.bounds import bounds_of
 from palmar.safety.check import Check, CheckConfig
 from palmar.safety.intention import intend, step
-from palmar.safety.stop import bounds_of
 
 DT = 0.001
 LEAP_COUNT, LEAP_SPEED = 2 * np.pi / 4096, 0.024
