@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from palmar.safety import batched_tree, geometry
+from palmar.safety.namespace import namespace
 from palmar.safety.robot import RobotModel
 
 try:
@@ -140,29 +141,32 @@ def arm_step(hand: Hand, palm: Array, rotation: Array) -> Array:
 
 
 def rotation_vector(r: Array) -> Array:
-    """Axis times angle of rotation matrices (B, 3, 3) [rad], (B, 3); angles well below pi."""
-    skew = np.stack([r[:, 2, 1] - r[:, 1, 2], r[:, 0, 2] - r[:, 2, 0], r[:, 1, 0] - r[:, 0, 1]], axis=1)
-    sine = 0.5 * np.linalg.norm(skew, axis=1)
-    cosine = 0.5 * (np.trace(r, axis1=1, axis2=2) - 1.0)
-    angle = np.arctan2(sine, cosine)
-    return skew * (0.5 * angle / np.maximum(sine, 1e-9))[:, None]
+    """Axis times angle of rotation matrices (B, 3, 3) [rad], (B, 3); angles well below pi.  numpy or torch."""
+    xp = namespace(r)
+    skew = xp.stack([r[:, 2, 1] - r[:, 1, 2], r[:, 0, 2] - r[:, 2, 0], r[:, 1, 0] - r[:, 0, 1]], axis=1)
+    sine = 0.5 * xp.sqrt(xp.sum(skew * skew, axis=1))
+    cosine = 0.5 * (r[:, 0, 0] + r[:, 1, 1] + r[:, 2, 2] - 1.0)
+    angle = xp.atan2(sine, cosine)
+    return skew * (0.5 * angle / xp.clip(sine, 1e-9, None))[:, None]
 
 
 def rotation_z(angle: Array) -> Array:
-    """Rotation about world z by angle (B,) [rad], (B, 3, 3)."""
-    c, s, o, i = np.cos(angle), np.sin(angle), np.zeros_like(angle), np.ones_like(angle)
-    return np.stack([c, -s, o, s, c, o, o, o, i], axis=-1).reshape(-1, 3, 3)
+    """Rotation about world z by angle (B,) [rad], (B, 3, 3).  numpy or torch."""
+    xp = namespace(angle)
+    c, s, o, i = xp.cos(angle), xp.sin(angle), xp.zeros_like(angle), xp.ones_like(angle)
+    return xp.reshape(xp.stack([c, -s, o, s, c, o, o, o, i], axis=-1), (-1, 3, 3))
 
 
 def matrix(quaternion: Array) -> Array:
-    """Rotation matrices (..., 3, 3) of unit quaternions w-x-y-z (..., 4)."""
+    """Rotation matrices (..., 3, 3) of unit quaternions w-x-y-z (..., 4).  numpy or torch."""
+    xp = namespace(quaternion)
     w, x, y, z = (quaternion[..., k] for k in range(4))
     rows = (
         1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
         2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
         2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
     )  # fmt: skip
-    return np.stack(rows, axis=-1).reshape(*quaternion.shape[:-1], 3, 3)
+    return xp.reshape(xp.stack(rows, axis=-1), (*quaternion.shape[:-1], 3, 3))
 
 
 def quaternion(rotation: Array) -> Array:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from palmar.safety import batched_tree, geometry
 from palmar.safety.robot import RobotModel
-from palmar.sim.kinematics import DAMPING, Hand
+from palmar.sim.kinematics import DAMPING, Hand, rotation_vector
 
 
 class Kinematics:
@@ -56,30 +56,3 @@ def arm_step(hand: Hand, palm: Tensor, rotation: Tensor) -> Tensor:
         rows = rows - rows[:, :, k : k + 1] * pivot
         rows = torch.cat([rows[:, :k], pivot, rows[:, k + 1 :]], dim=1)
     return (j.transpose(1, 2) @ rows[..., 6:])[..., 0]
-
-
-def rotation_vector(r: Tensor) -> Tensor:
-    """Axis times angle of rotation matrices (B, 3, 3) [rad], (B, 3); angles well below pi."""
-    skew = torch.stack([r[:, 2, 1] - r[:, 1, 2], r[:, 0, 2] - r[:, 2, 0], r[:, 1, 0] - r[:, 0, 1]], dim=1)
-    sine = 0.5 * skew.norm(dim=1)
-    cosine = 0.5 * (r[:, 0, 0] + r[:, 1, 1] + r[:, 2, 2] - 1.0)
-    angle = torch.atan2(sine, cosine)
-    return skew * (0.5 * angle / sine.clamp(min=1e-9))[:, None]
-
-
-def rotation_z(angle: Tensor) -> Tensor:
-    """Rotation about world z by angle (B,) [rad], (B, 3, 3)."""
-    c, s = torch.cos(angle), torch.sin(angle)
-    o, i = torch.zeros_like(c), torch.ones_like(c)
-    return torch.stack([c, -s, o, s, c, o, o, o, i], dim=-1).reshape(-1, 3, 3)
-
-
-def matrix(quaternion: Tensor) -> Tensor:
-    """Rotation matrices (..., 3, 3) of unit quaternions w-x-y-z (..., 4)."""
-    w, x, y, z = (quaternion[..., k] for k in range(4))
-    rows = (
-        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
-    )  # fmt: skip
-    return torch.stack(rows, dim=-1).reshape(*quaternion.shape[:-1], 3, 3)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from palmar.safety.robot import RobotModel
-from palmar.sim.device.hand import Kinematics, arm_step, matrix, rotation_z
+from palmar.sim.device.hand import Kinematics, arm_step
 from palmar.sim.interface import Seen, View
-from palmar.sim.kinematics import Hand
+from palmar.sim.kinematics import Hand, matrix, rotation_z
 from palmar.sim.scene import GRASP
 from palmar.sim.tasks.lift import BLOCKS, LiftConfig, LiftIO
 from palmar.sim.tasks.palm import FINGER_OF, LEASH, N_ACTION, PALM_STEP, SYNERGY_STEP, YAW_STEP

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from palmar.safety.robot import RobotModel
-from palmar.sim.device.hand import Kinematics, matrix, rotation_vector
+from palmar.sim.device.hand import Kinematics
 from palmar.sim.interface import Seen, View
-from palmar.sim.kinematics import Hand
+from palmar.sim.kinematics import Hand, matrix, rotation_vector
 from palmar.sim.tasks.reach import JOINT_STEP, ReachConfig, ReachIO
 
 
