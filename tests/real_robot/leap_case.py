@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import numpy as np
 from driver_cases import Case, as_a_device
 from grasping import Grasp
 
-from palmar.real_robot.drivers.leap import LeapConfig, open_driver
+from palmar.real_robot.drivers.leap import open_driver
+from palmar.real_robot.drivers.leap_config import LeapConfig
 from palmar.real_robot.fakes.dynamixel import DynamixelBus
+from palmar.safety.types import Command
 
 JOINTS = (
     *("if_mcp", "if_rot", "if_pip", "if_dip", "mf_mcp", "mf_rot", "mf_pip", "mf_dip"),
@@ -58,10 +61,28 @@ class Controls:
         return self.bus.plant.grip()
 
 
+def opened(bus, **changes):
+    return open_driver(LeapConfig(port=bus.port, **(PATIENT | changes)), JOINTS)
+
+
+def command(q, seq=1):
+    return Command(q=q, seq=seq, stamp=time.monotonic())
+
+
+def follow(driver, q, seconds):
+    """Write and read at 100 Hz; the last state."""
+    end, state = time.monotonic() + seconds, None
+    while time.monotonic() < end or state is None:
+        driver.write(command(q))
+        state = driver.read()
+        time.sleep(0.01)
+    return state
+
+
 @contextmanager
 def hand(folder: Path, ahead=np.inf):
     with as_a_device(), DynamixelBus(plant(ahead=ahead), ids=IDS, link=folder / "hand") as bus:
-        with closing(open_driver(LeapConfig(port=bus.port, **PATIENT), JOINTS)) as driver:
+        with closing(opened(bus)) as driver:
             yield driver, Controls(bus)
 
 
