@@ -23,6 +23,8 @@ class Tally:
     def __init__(self, memory: shared.SharedMap, filter_: Filter, period: float):
         self.names = memory.description.constraints
         self._block, self._ring = memory.blocks["state"], memory.rings["ticks"]
+        self._tick = np.ndarray((), self._ring.dtype, buffer=self._block.record.data)
+        """The part of the block that every record of the ring has too; it comes first there."""
         self._filter, self._period = filter_, period
         self.ticks = self.missed = self.chunks = self.refused = self.driver_errors = 0
         self.refusal = ""
@@ -70,7 +72,7 @@ class Tally:
         self.ticks += 1
         self._fill(self._ring.record, now, state, command, verdict)
         self._ring.push()
-        self._publish(self._ring.record)
+        self._publish()
 
     def _time(self) -> None:
         """How long the newest chunk took to the first command that follows from it."""
@@ -94,10 +96,9 @@ class Tally:
         if command.stiffness is not None:
             r["stiffness"], r["damping"] = command.stiffness, command.damping
 
-    def _publish(self, tick: Any) -> None:
+    def _publish(self) -> None:
+        self._tick[()] = self._ring.record
         block = self._block.record
-        for name in tick.dtype.names:
-            block[name] = tick[name]
         block["beat"], block["realtime"] = self.ticks, realtime.is_realtime()
         block["missed"], block["late_max"], block["chunks"] = self.missed, self._late_max, self.chunks
         block["refused"], block["refusal"], block["driver_errors"] = self.refused, self.refusal, self.driver_errors

@@ -190,6 +190,12 @@ def test_what_happened_is_told_in_numbers(bench):
     assert told["intervention_s"] < 0.01 and told["dropped_records"] == 0
 
 
+def test_the_newest_record_of_the_ring_is_what_everybody_sees(bench):
+    bench.follow(toy.HOME + 0.1, 0.3)
+    newest, seen = bench.map.rings["ticks"].drain(10**6)[-1], bench.state()
+    assert newest["index"] == 301 and all(np.array_equal(newest[name], seen[name]) for name in newest.dtype.names)
+
+
 def test_a_control_process_told_to_stop_before_the_hardware_is_there_just_ends(bench):
     bench.driver.gone = True
     assert not bench.control.start(lambda: True)
