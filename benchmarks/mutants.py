@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import contextlib
 import hashlib
 import json
 import os
@@ -42,19 +41,22 @@ EXPLAINED = ROOT / "benchmarks" / "mutants_explained.json"
 REPORT = ROOT / "docs" / "mutation.md"
 
 TESTS = {
-    "batched": "batched", "batched_obstacles": "batched", "batched_rows": "batched", "batched_stop": "batched",
-    "batched_tree": "batched", "boxes": "obstacles obstacle_stops", "capsules": "geometry hulls", "check": "check",
+    "barrier": "qp stop filter_stops", "batched": "batched", "batched_obstacles": "batched", "batched_rows": "batched",
+    "batched_stop": "batched", "batched_tree": "batched", "bounds": "stop watchdog qp filter_stops filter",
+    "boxes": "obstacles obstacle_stops", "capsules": "geometry hulls", "check": "check",
     "chunks": "chunks lookahead", "config": "config", "constraints": "constraints hazard_margins config",
-    "declared": "config", "dynamics": "dynamics torque", "enforced": "config constraints qp tank filter",
-    "evidence": "check", "filter": "filter_stops filter tank", "geometry": "geometry hulls stop qp",
-    "hazards": "hazard_margins", "hulls": "hulls geometry", "intention": "filter_stops filter",
-    "interior_point": "batched", "judge": "filter", "ledger": "tank", "lookahead": "lookahead",
-    "margins": "constraints hazard_margins", "namespace": "constraints", "obstacles": "obstacles obstacle_stops",
+    "declared": "declared", "distances": "geometry hulls stop", "dynamics": "dynamics torque",
+    "enforced": "config constraints qp tank filter", "evidence": "check", "filter": "filter_stops filter tank",
+    "geometry": "geometry hulls stop qp", "hazards": "hazard_margins", "hulls": "hulls geometry",
+    "intention": "filter_stops filter", "interior_point": "batched", "judge": "filter", "ledger": "tank",
+    "live": "stop obstacle_stops", "lookahead": "lookahead", "margins": "constraints hazard_margins",
+    "mjcf": "geometry dynamics hulls tank", "namespace": "constraints", "obstacles": "obstacles obstacle_stops",
     "qp": "qp naive filter_stops filter", "reading": "constraints hazard_margins", "reflex": "filter",
-    "robot": "constraints dynamics config filter_stops filter", "roll": "lookahead",
-    "rows": "qp dynamics naive stop filter", "sight": "obstacles obstacle_stops",
-    "stop": "stop watchdog qp torque filter_stops filter", "tank": "tank", "torque": "torque stop",
-    "tracking": "filter batched", "types": "constraints chunks filter", "watchdog": "watchdog",
+    "robot": "constraints dynamics config filter", "roll": "lookahead",
+    "rows": "qp dynamics naive stop filter_stops", "sight": "obstacles obstacle_stops",
+    "solids": "obstacles obstacle_stops", "stop": "stop watchdog torque filter_stops", "tank": "tank",
+    "torque": "torque stop", "tracking": "filter batched", "tree": "geometry dynamics",
+    "types": "constraints chunks filter", "verify": "stop obstacle_stops filter_stops", "watchdog": "watchdog",
 }  # fmt: skip
 """Files of tests/safety that judge a module first; the others do with ``--rest``."""
 
@@ -74,9 +76,8 @@ def draw(modules: Iterable[str], folder: Path, counts: dict[str, int]) -> dict[s
         rng.shuffle(order)
         most = max(map(len, kinds.values()), default=0)
         turns = [kinds[k][i] for i in range(most) for k in order if i < len(kinds[k])]
-        digest = hashlib.sha256(source).hexdigest()[:8]
         for place in turns[: counts[module]]:
-            drawn[f"{module}-{digest}-{place.start}-{place.end}-{place.new.decode().strip()}"] = (module, place)
+            drawn[f"{module} {place.block}"] = (module, place)
     return drawn
 
 
@@ -108,22 +109,26 @@ def reached(name: str, words: dict[str, set[str]]) -> set[str]:
 
 
 class Copy:
-    """A copy of the tree in a temporary folder, where mutants live and die."""
+    """A copy of the committed tree in a folder of its own, where mutants live and die."""
 
-    def __init__(self, at: Path) -> None:
-        self.at = at
+    def __init__(self, folder: Path) -> None:
+        self.at = at = folder / "tree"
+        shutil.rmtree(at, ignore_errors=True)
+        at.mkdir(parents=True)
         archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True).stdout
         subprocess.run(["tar", "x", "-C", str(at)], input=archive, check=True)
         (at / "tests/conftest.py").write_text("")  # what other processes leave behind is no mutant's
-        (at / "names" / "palmar").mkdir(parents=True, exist_ok=True)
+        (at / "names/palmar").mkdir(parents=True)
         for name in FOLDERS:
-            with contextlib.suppress(FileExistsError):
-                (at / "names" / "palmar" / name).symlink_to(at / name)
+            (at / "names/palmar" / name).symlink_to(at / name)
         self.uses = uses(at)
+        code = sorted(path for name in ("safety", "sim") for path in (at / name).rglob("*.py"))
+        digest = hashlib.sha256(b"".join(path.read_bytes() for path in code)).hexdigest()[:16]
+        self.warm, self.cache = folder / "kernels" / digest, folder / "cache"
 
     def judge(self, module: str, place: Place | None, tests: list[str]) -> dict[str, Any]:
         """What the tests say of a mutant of ``module``, or of the code as it is."""
-        path, warm, cache = self.at / "safety" / f"{module}.py", self.at / "warm", self.at / "cache"
+        path, warm, cache = self.at / "safety" / f"{module}.py", self.warm, self.cache
         source = path.read_bytes()
         if place is not None:
             shutil.rmtree(cache, ignore_errors=True)

@@ -6,6 +6,7 @@ A mutant never moves a line, so that what is said of a line stays true of it.
 from __future__ import annotations
 
 import ast
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -34,6 +35,8 @@ class Place:
     """Line of the change, from 1."""
     name: str
     """Function, class or module-level name it is in."""
+    block: str
+    """What the place is known by while that function, class or value stays as it is: its hash, and where in it."""
 
     def apply(self, source: bytes) -> bytes:
         """The mutant."""
@@ -48,7 +51,7 @@ class _Places:
         self.offsets = [0]
         for line in source.split(b"\n"):
             self.offsets.append(self.offsets[-1] + len(line) + 1)
-        self.name = ""
+        self.name, self.block, self.begin = "", "", 0
         self.found: list[Place] = []
 
     def span(self, node: ast.AST) -> tuple[int, int]:
@@ -61,7 +64,8 @@ class _Places:
         if padding and not _parses(self.source[:start] + new.encode() + padding + self.source[end:]):
             return  # a break of lines where there may be none
         line = 1 + self.source.count(b"\n", 0, start)
-        self.found.append(Place(start, end, new.encode() + padding, kind, line, self.name))
+        block = f"{self.name} {self.block} {start - self.begin}-{end - self.begin} {new}"
+        self.found.append(Place(start, end, new.encode() + padding, kind, line, self.name, block))
 
     def between(self, kind: str, left: ast.AST, right: ast.AST, change: tuple[str, str]) -> None:
         start, end = self.span(left)[1], self.span(right)[0]
@@ -166,6 +170,8 @@ def places(source: bytes) -> list[Place]:
     for node in ast.parse(source).body:
         targets = getattr(node, "targets", None) or [getattr(node, "target", node)]
         walk.name = getattr(node, "name", getattr(targets[0], "id", ""))
+        walk.begin, end = walk.span(node)
+        walk.block = hashlib.sha256(source[walk.begin : end]).hexdigest()[:8]
         if not _is_text(node):
             walk.visit(node)
     return sorted(walk.found, key=lambda p: (p.start, p.kind, p.new))
