@@ -20,24 +20,15 @@ from palmar.safety.types import ConfigError
 from palmar.sim import scene
 from palmar.sim.interface import Start, View
 from palmar.sim.scene import Block
-from palmar.sim.tasks.extrinsic import (
-    ExtrinsicIO,
-    Stage,
-    box_fields,
-    check,
-    draw,
-    lowest,
-    moved,
-    turned,
-)
+from palmar.sim.tasks.extrinsic import AHEAD, Fixture, Stage, check, lowest
+from palmar.sim.tasks.extrinsic_io import ExtrinsicIO
+from palmar.sim.tasks.palm import ROBOTS
 from palmar.sim.tasks.plain import Plain
 from palmar.sim.tracker import TrackerConfig
 
 Array = np.ndarray
 SHELF = (0.21, 0.18)
 """Half extents of the shelf in x and y [m]."""
-AHEAD = 0.47
-"""Distance of the shelf's middle from the arm's base [m]."""
 POLISH = 0.25
 """Sliding friction of the shelf against anything."""
 REACH = (-0.05, 0.12)
@@ -100,24 +91,23 @@ class EdgeTask(Plain):
 
     name = "edge"
     status = "solved"
+    robots = ROBOTS
 
     def __init__(self, config: EdgeConfig):
         self.config = config
         w, t = config.width[1] / 2, config.thickness[1] / 2
         self.blocks = (Block("plate", "box", (w, w, t), (0.85, 0.55, 0.15, 1.0), float(np.mean(config.mass))),)
+        self._shelf = Fixture("shelf", SHELF, -SHELF[1], config.top)
         self._stage: Stage | None = None
 
     def furnish(self, spec: mujoco.MjSpec) -> None:
         """Add the plate and the shelf; the shelf's friction holds whatever lies on it."""
         super().furnish(spec)
         scene.add_touch_sensors(spec, self.objects)
-        top = self.config.top
-        shelf = spec.worldbody.add_body(name="shelf", pos=[AHEAD, float(np.mean(self.config.edge)) - SHELF[1], top / 2])
-        geom = shelf.add_geom(name="shelf", type=mujoco.mjtGeom.mjGEOM_BOX, size=[*SHELF, top / 2])
-        geom.friction, geom.priority, geom.condim = [POLISH, 0.005, 0.0001], 1, 4
-        geom.solref, geom.solimp = scene.SOLREF, scene.SOLIMP
-        geom.contype, geom.conaffinity, geom.rgba = 1, 0, [0.55, 0.60, 0.66, 1.0]
-        spec.body("plate").pos = [AHEAD, float(np.mean(self.config.edge)) - SHELF[1], top + 0.05]
+        y = float(np.mean(self.config.edge))
+        geom = self._shelf.add(spec, y)
+        geom.friction, geom.priority = [POLISH, *scene.FRICTION[1:]], 1
+        spec.body("plate").pos = [AHEAD, y - SHELF[1], self.config.top + 0.05]
 
     def io(self, robot: RobotModel, batch: int, *, nthread: int = 1) -> ExtrinsicIO:
         """The policy's side of the task."""
@@ -132,20 +122,7 @@ class EdgeTask(Plain):
         c = self.config
         if self._stage is None:
             self._stage = Stage(robot, self.furnish, raise_by=0.08)
-        half = np.stack([draw(rng, s, c.split, k) / 2 for s in (c.width, c.width, c.thickness)], axis=1)
-        edge, mass = draw(rng, c.edge, c.split, k), rng.uniform(*c.mass, k)
-        yaw = rng.uniform(-c.yaw, c.yaw, k)
-        poses = np.zeros((k, 1, 7))
-        across = np.abs(np.cos(yaw)) * half[:, 1] + np.abs(np.sin(yaw)) * half[:, 0]
-        poses[:, 0, 0] = AHEAD + rng.uniform(-c.side, c.side, k)
-        poses[:, 0, 1], poses[:, 0, 2] = edge - rng.uniform(*c.behind, k) - across, c.top + half[:, 2]
-        poses[:, 0, 3:] = turned(yaw)
-        shelf = np.stack([np.full(k, AHEAD), edge - SHELF[1], np.full(k, c.top / 2)], axis=1)
-        fields = box_fields(self._stage.model, "plate", half, mass) | {
-            "body_pos": moved(self._stage.model, "shelf", shelf)
-        }
-        q = self._stage.starts(rng, k, n_arm=robot.n_arm, above=c.top + 2 * half[:, 2].max())
-        return Start(q, poses, np.column_stack([half, edge, np.full(k, c.top)]), fields)
+        return self._stage.begin(rng, c, k, fixture=self._shelf, box="plate", lies=c.top, at=c.edge, behind=c.behind)
 
     def reward(self, view: View, action: Array) -> Array:
         """(B,): near the plate, the plate over the edge, grasped there, up."""
@@ -183,10 +160,10 @@ def overhang(position: Array, goal: Array) -> Array:
 
 def scripted() -> dict[str, Callable[[], Any]]:
     """Policies that need no training."""
-    from palmar.sim.tasks import edge_oracle
+    from palmar.sim.tasks.edge_oracle import oracle
+    from palmar.sim.tasks.grasp_in_place import scripts
 
-    direct = {"direct": edge_oracle.direct, "corner": edge_oracle.corner}
-    return {"oracle": edge_oracle.oracle, **direct, "nothing": edge_oracle.Nothing}
+    return {"oracle": oracle, **scripts()}
 
 
 Config, Task, IO = EdgeConfig, EdgeTask, ExtrinsicIO

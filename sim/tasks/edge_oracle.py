@@ -1,7 +1,4 @@
-"""Scripts for ``edge``: drag the plate over the edge and grasp it there; grasp it where it lies, two ways; do nothing.
-
-All see only the deployed observation.  Offsets are from the palm to the middle of the grasp, from ``scene.GRASP``.
-"""
+"""Script for ``edge``: drag the plate over the edge and grasp it there.  It sees only the deployed observation."""
 
 from __future__ import annotations
 
@@ -10,13 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from palmar.sim.kinematics import rotation_z
-from palmar.sim.scene import GRASP
-from palmar.sim.tasks.extrinsic import N_ACTION, rotation_x
+from palmar.sim.tasks.grasp_in_place import FLAT, QUARTER, SIDEWAYS, held
 from palmar.sim.tasks.skills import Aim, Script, See, Skill, after, arrived, never
 
 Array = np.ndarray
-QUARTER = np.pi / 2
-"""Pitch of the hand that grasps from the side, backwards [rad]."""
 PRESS = 0.005
 """How far the tips would be inside the plate if it gave way: the force that drags it [m]."""
 OVER = 0.075
@@ -26,8 +20,6 @@ UNDER = 0.05
 STANDING = 0.010
 """Height of the middle of the nominal grasp over what the open tips stand on [m]: 0.006 by kinematics, 0.004 found by
 trying (the hand leans and the tracker is 2 mm off)."""
-TIGHT = (1.4, 1.8, 1.15)
-"""Shares of index, middle and thumb around something thin."""
 LEAN = -0.15
 """Pitch for dragging [rad]: index and middle stand on the plate, the thumb does not."""
 BACK = 0.03
@@ -36,16 +28,6 @@ SLIP = 0.03
 """How much further than the plate the hand is ready to go [m]."""
 ENOUGH = 0.055
 """With less over the edge the robot drags again [m]."""
-
-
-def offset(pitch: float) -> Array:
-    """Palm minus middle of the grasp at a pitch of the hand [m], (3,)."""
-    nominal = rotation_z(np.array([GRASP.yaw]))[0] @ np.array(GRASP.palm_pos)
-    return rotation_x(np.array([pitch]))[0] @ nominal
-
-
-FLAT, SIDEWAYS = offset(0.0), offset(-QUARTER)
-"""For dragging, and for grasping from the side, fingers below and thumb above."""
 
 
 def _on(see: See, box: Array, *, dy: Array | float, dz: float) -> Array:
@@ -95,17 +77,12 @@ def _enter(see: See, first: See, since: Array) -> Aim:
     return replace(_beside(first, dy=UNDER, dz=0.0), speed=0.3)
 
 
-def _held(first: See, dz: float) -> Aim:
-    """The fingers closed, the palm as it was, ``dz`` higher."""
-    return Aim(first["palm"] + [0.0, 0.0, dz], *first["turn_target"].T, shares=TIGHT)
-
-
 def _close(see: See, first: See, since: Array) -> Aim:
-    return _held(first, 0.0)
+    return held(first, 0.0)
 
 
 def _raise(see: See, first: See, since: Array) -> Aim:
-    return replace(_held(first, 0.26), speed=0.5)
+    return replace(held(first, 0.26), speed=0.5)
 
 
 def oracle() -> Script:
@@ -121,52 +98,3 @@ def oracle() -> Script:
         Skill("close", _close, after(14), 14),
         Skill("raise", _raise, never, 10**9),
     ))  # fmt: skip
-
-
-def direct() -> Script:
-    """Grasp the box where it lies, over its middle, as ``lift`` does it: what these tasks make impossible."""
-    return in_place(inset=None)
-
-
-def corner() -> Script:
-    """Grasp the box where it lies by its far corner, where it is narrow: what friction below 1 makes impossible."""
-    return in_place(inset=0.015)
-
-
-def in_place(*, inset: float | None) -> Script:
-    """Above, down until the tips are beside the box's upper half or stand on it, close, raise.
-
-    ``inset`` is the distance of the grasp from the corner along the diagonal [m]; None is the middle of the box.
-    """
-
-    def aim(see: See, dz: float) -> Aim:
-        box, goal, turn = see["box_position"], see["goal"], np.arctan2(see["axes"][:, 1, 0], see["axes"][:, 0, 0])
-        if inset is None:
-            return Aim(box + [0.0, 0.0, dz] + np.stack([0 * turn, 0 * turn, goal[:, 2] - 0.005], 1) + FLAT)
-        yaw = turn + np.pi / 4  # fingers and thumb on either side of the corner at +x, +y
-        deep = np.maximum(0.013 - goal[:, 2], 0.0) - 0.004 + dz  # tips at half height, or just above what it lies on
-        at = np.stack([goal[:, 0] - inset / np.sqrt(2), goal[:, 1] - inset / np.sqrt(2), deep], axis=1)
-        at = np.einsum("bij,bj->bi", rotation_z(turn), at) + box
-        return Aim(at + np.einsum("bij,j->bi", rotation_z(yaw), FLAT), yaw=yaw)
-
-    def hold(first: See, dz: float) -> Aim:
-        return Aim(first["palm"] + [0.0, 0.0, dz], *first["turn_target"].T, shares=TIGHT)
-
-    return Script((
-        Skill("above", lambda see, first, since: aim(see, 0.10), arrived(0.02), 60),
-        Skill("down", lambda see, first, since: replace(aim(first, 0.0), speed=0.4), arrived(0.006), 40),
-        Skill("close", lambda see, first, since: hold(first, 0.0), after(14), 14),
-        Skill("raise", lambda see, first, since: hold(first, 0.2), never, 10**9),
-    ))  # fmt: skip
-
-
-class Nothing:
-    """Keeps the arm where it is."""
-
-    def start(self, batch: int) -> None:
-        """No memory."""
-        return None
-
-    def act(self, obs: Array, carry: None) -> tuple[Array, None]:
-        """Zero actions (B, 8)."""
-        return np.zeros((len(obs), N_ACTION)), None

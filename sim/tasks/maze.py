@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import mujoco
@@ -25,13 +26,13 @@ from palmar.sim.robots import arm_and_hand
 from palmar.sim.scene import Block
 from palmar.sim.tasks import maze_layout as layout
 from palmar.sim.tasks.maze_io import PEG_LENGTH, PEG_RADIUS, Hanging, MazeIO, peg_end
-from palmar.sim.tasks.plain import Plain
+from palmar.sim.tasks.palm import ROBOTS
+from palmar.sim.tasks.plain import Plain, check
 from palmar.sim.tracker import TrackerConfig
+from palmar.sim.trajectories import yawed
 
 Array = np.ndarray
 
-ROBOTS = ("fr3_leap", "panda_leap")
-"""Robots whose hand's posture is known."""
 FIST = (2.09, -0.18, 0.23, 0.63, 2.09, 0.0, 0.23, 0.63, 2.09, 0.18, 0.23, 0.63, 0.52, 0.32, 0.02, -0.36)
 """Fingers out of the way, 11 mm from each other [rad]: found by random search; LEAP's order of joints."""
 OBSTACLES = (
@@ -72,11 +73,7 @@ class MazeConfig:
     """Names of the constraints that give costs; empty means every one of the file."""
 
     def __post_init__(self) -> None:
-        if self.split not in layout.SPLITS:
-            raise ConfigError(f"maze.split must be in {layout.SPLITS}, got {self.split!r}")
-        for name in ("max_steps", "rate", "hold", "force", "wall_friction"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"maze.{name} must be positive, got {getattr(self, name)}")
+        check("maze", self, positive=("force", "wall_friction"))
         if not 2.5 * PEG_RADIUS <= self.gap <= 0.08:
             raise ConfigError(f"maze.gap must be in [{2.5 * PEG_RADIUS}, 0.08] m, got {self.gap}")
         if not 0 <= self.friction_left <= 1:
@@ -88,6 +85,7 @@ class MazeTask(Plain):
 
     name = "maze"
     status = "solved"
+    robots = ROBOTS
     blocks = OBSTACLES
 
     def __init__(self, config: MazeConfig):
@@ -181,8 +179,7 @@ class MazeTask(Plain):
                 low, high = (x, -layout.HALF_WIDTH), (x + layout.SPACING, layout.HALF_WIDTH)
                 poses[todo, o, :2] = rng.uniform(low, high, (len(todo), 2))
                 todo = todo[layout.inside(poses[todo, o : o + 1, :2], _some(walls, todo))[:, 0] < 0.018]
-        yaw = rng.uniform(-np.pi, np.pi, (k, m))
-        poses[..., 3], poses[..., 6] = np.cos(yaw / 2), np.sin(yaw / 2)
+        poses[..., 3:] = yawed(rng.uniform(-np.pi, np.pi, (k, m)))
         return poses
 
     def _fields(self, model: mujoco.MjModel, walls: layout.Walls) -> dict[str, Array]:
@@ -193,8 +190,7 @@ class MazeTask(Plain):
         body = [model.body(w).id for w in layout.WALLS]
         geom = [model.geom(w).id for w in layout.WALLS]
         out["body_pos"][:, body] = walls.position
-        zero = np.zeros_like(walls.yaw)
-        out["body_quat"][:, body] = np.stack([np.cos(walls.yaw / 2), zero, zero, np.sin(walls.yaw / 2)], axis=-1)
+        out["body_quat"][:, body] = yawed(walls.yaw)
         out["geom_size"][:, geom], out["geom_aabb"][:, geom, 3:] = walls.half, walls.half
         out["geom_rbound"][:, geom] = np.linalg.norm(walls.half, axis=-1)
         return out
@@ -228,9 +224,10 @@ def _some(walls: layout.Walls, ids: Array) -> layout.Walls:
 
 def scripted() -> dict[str, Callable[[], Any]]:
     """Policies that need no training."""
-    from palmar.sim.tasks.maze_oracle import DoNothing, MazeOracle, StraightOn
+    from palmar.sim.tasks.maze_oracle import MazeOracle, StraightOn
+    from palmar.sim.tasks.oracles import DoNothing
 
-    return {"oracle": MazeOracle, "straight": StraightOn, "nothing": DoNothing}
+    return {"oracle": MazeOracle, "straight": StraightOn, "nothing": partial(DoNothing, MazeIO.action_dim)}
 
 
 Config, Task, IO = MazeConfig, MazeTask, MazeIO

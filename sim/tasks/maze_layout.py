@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from palmar.safety.config import unknown
 from palmar.safety.types import ConfigError
+from palmar.sim.forms import SPLITS
 
 Array = np.ndarray
 
-SPLITS = ("train", "test")
 BAFFLES = 3
 """Cross walls; the last one's gap is the exit."""
 SLOTS, SLOT = 7, 0.026
@@ -74,7 +75,7 @@ def draw(rng: np.random.Generator, k: int, split: str) -> tuple[Array, Array]:
         ConfigError: If there is no such split.
     """
     if split not in SPLITS:
-        raise ConfigError(f"split must be in {SPLITS}, got {split!r}")
+        raise ConfigError(unknown("split", split, SPLITS))
     slot, slant = np.zeros((k, BAFFLES), int), np.zeros((k, BAFFLES), int)
     todo = np.arange(k)
     while len(todo):

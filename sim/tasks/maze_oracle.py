@@ -1,6 +1,6 @@
-"""Scripted policies for ``maze``: one that feels its way, one that presses straight on, one that does nothing.
+"""Scripted policies for ``maze``: one that feels its way, one that presses straight on.
 
-All see only the deployed observation: no walls, no obstacles.
+Both see only the deployed observation: no walls, no obstacles.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import numpy as np
 
 from palmar.sim.tasks.maze_io import N_ACTION, STEP, STIFF, STIFF_RATIO, MazeIO
 from palmar.sim.tasks.maze_layout import HALF_WIDTH
+from palmar.sim.tasks.oracles import fresh, named
 
 Array = np.ndarray
 SOFT = (200.0, 250.0)
@@ -55,10 +56,6 @@ class Feeling:
 class MazeOracle:
     """Press forward softly; on a wall, slide along it; at a side, turn; without luck, back off and try again."""
 
-    def __init__(self) -> None:
-        edges = np.cumsum((0, *MazeIO.obs_sizes))
-        self._slices = {n: slice(a, b) for n, a, b in zip(MazeIO.obs_names, edges[:-1], edges[1:], strict=True)}
-
     def start(self, batch: int) -> Feeling:
         """Every robot at the entrance."""
         zero = np.zeros(batch)
@@ -68,7 +65,7 @@ class MazeOracle:
 
     def act(self, obs: Array, carry: Feeling) -> tuple[Array, Feeling]:
         """Actions (B, 4) and the memory after them."""
-        see = {n: obs[:, s].astype(np.float64) for n, s in self._slices.items()}
+        see = named(MazeIO, obs)
         peg = see["peg"][:, :2]
         now = self._remembered(see, peg, carry)
         force = now.force
@@ -88,15 +85,15 @@ class MazeOracle:
 
     def _remembered(self, see: dict[str, Array], peg: Array, carry: Feeling) -> Feeling:
         """The memory, blank for episodes that just began; getting on clears the count of turns."""
-        fresh = np.abs(see["last_action"]).sum(axis=1) == 0
+        just = fresh(see)
         on = peg[:, 0] > carry.furthest + 0.01
         return Feeling(
-            side=np.where(fresh, np.where(peg[:, 1] > 0, -1.0, 1.0), carry.side),
-            turns=np.where(fresh | on, 0.0, carry.turns),
-            back=np.where(fresh, 0, carry.back),
-            furthest=np.where(fresh, peg[:, 0], np.where(on, peg[:, 0], carry.furthest)),
-            past=np.where(fresh[:, None], np.nan, carry.past),
-            force=np.where(fresh[:, None], 0.0, (1 - SMOOTH) * carry.force + SMOOTH * see["wrench"][:, :2]),
+            side=np.where(just, np.where(peg[:, 1] > 0, -1.0, 1.0), carry.side),
+            turns=np.where(just | on, 0.0, carry.turns),
+            back=np.where(just, 0, carry.back),
+            furthest=np.where(just, peg[:, 0], np.where(on, peg[:, 0], carry.furthest)),
+            past=np.where(just[:, None], np.nan, carry.past),
+            force=np.where(just[:, None], 0.0, (1 - SMOOTH) * carry.force + SMOOTH * see["wrench"][:, :2]),
         )
 
     def _turned(self, now: Feeling, stopped: Array, peg: Array) -> Feeling:
@@ -123,15 +120,3 @@ class StraightOn:
     def act(self, obs: Array, carry: None) -> tuple[Array, None]:
         """Actions (B, 4)."""
         return np.tile([1.0, 0.0, 1.0, 1.0], (len(obs), 1)), None
-
-
-class DoNothing:
-    """Keeps the set-point where it is."""
-
-    def start(self, batch: int) -> None:
-        """No memory."""
-        return None
-
-    def act(self, obs: Array, carry: None) -> tuple[Array, None]:
-        """Zero actions (B, 4)."""
-        return np.zeros((len(obs), N_ACTION)), None

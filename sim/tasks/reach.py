@@ -1,7 +1,6 @@
 """Bring the palm to a pose: the smallest task, for a first minute with Palmar and for tests.
 
-Goals are palm poses of random joint vectors that clear the table and the robot itself.  Numbers follow
-learning.md, section 3.
+Goals are palm poses of random joint vectors that clear the table and the robot itself.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from palmar.safety.robot import RobotModel
 from palmar.safety.types import ConfigError
 from palmar.sim.interface import Seen, Start, View
 from palmar.sim.kinematics import Hand, Kinematics, matrix, quaternion, rotation_vector
-from palmar.sim.tasks.plain import Plain
+from palmar.sim.tasks.plain import Plain, check
 from palmar.sim.tracker import TrackerConfig
 
 Array = np.ndarray
@@ -49,9 +48,7 @@ class ReachConfig:
     """Names of the constraints that give costs; empty means every one of the file."""
 
     def __post_init__(self) -> None:
-        for name in ("max_steps", "rate", "hold", "position", "angle", "spread"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"reach.{name} must be positive, got {getattr(self, name)}")
+        check("reach", self, positive=("position", "angle", "spread"))
 
 
 class ReachIO:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,17 +19,15 @@ from palmar.safety.types import ConfigError
 from palmar.sim.interface import Goal, Seen, Start, View
 from palmar.sim.kinematics import Hand, Kinematics, Placed, matrix, quaternion, rotation_vector
 from palmar.sim.scene import Block
-from palmar.sim.tasks.plain import Plain
+from palmar.sim.tasks.palm import ROBOTS
+from palmar.sim.tasks.plain import Plain, check
 from palmar.sim.tracker import TrackerConfig
 from palmar.sim.trajectories import angle_between, axis_angle, product
 
 Array = np.ndarray
-SPLITS = ("train", "test")
 BIN = 0.05
 """Goal turns are drawn from bins of this width [rad]; every TEST_BIN-th bin is for testing."""
 TEST_BIN = 5
-ROBOTS = ("fr3_leap", "panda_leap")
-"""Robots whose postures are known."""
 PALM_UP = (-1.407, -0.756, 1.744, -2.157, -0.755, 1.709, 2.101)
 """Arm joints with the palm up, 35 cm above the table, the fingers to the robot's right [rad]."""
 CRADLE = (0.66, -0.06, 0.71, 0.72, 0.66, 0.0, 0.71, 0.72, 0.66, 0.06, 0.71, 0.72, 0.98, 1.0, -0.26, 0.08)
@@ -72,14 +71,10 @@ class ReorientConfig:
     """Names of the constraints that give costs; empty means every one of the file."""
 
     def __post_init__(self) -> None:
-        if self.split not in SPLITS:
-            raise ConfigError(f"reorient.split must be in {SPLITS}, got {self.split!r}")
+        check("reorient", self, positive=("angle", "lost"))
         if not (0 < self.turn[0] and self.turn[0] + TEST_BIN * BIN <= self.turn[1] <= np.pi):
             need = f"0 < low, low + {TEST_BIN * BIN} <= high <= pi"
             raise ConfigError(f"reorient.turn must be (low, high) with {need}, got {self.turn}")
-        for name in ("max_steps", "rate", "hold", "angle", "lost"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"reorient.{name} must be positive, got {getattr(self, name)}")
         if not 0 <= self.tilt <= np.pi / 2:
             raise ConfigError(f"reorient.tilt must be in [0, pi/2] rad, got {self.tilt}")
 
@@ -145,6 +140,7 @@ class ReorientTask(Plain):
 
     name = "reorient"
     status = "unsolved"
+    robots = ROBOTS
     blocks = (CUBE,)
 
     def __init__(self, config: ReorientConfig):
@@ -216,21 +212,11 @@ class ReorientTask(Plain):
         return np.linalg.norm(view.position[:, 0] - lay, axis=1)
 
 
-class DoNothing:
-    """Keeps the fingers where they are."""
-
-    def start(self, batch: int) -> None:
-        """No memory."""
-        return None
-
-    def act(self, obs: Array, carry: None) -> tuple[Array, None]:
-        """Zero actions (B, 16)."""
-        return np.zeros((len(obs), N_ACTION)), None
-
-
 def scripted() -> dict[str, Callable[[], Any]]:
     """Policies that need no training; there is no oracle."""
-    return {"nothing": DoNothing}
+    from palmar.sim.tasks.oracles import DoNothing
+
+    return {"nothing": partial(DoNothing, N_ACTION)}
 
 
 Config, Task, IO = ReorientConfig, ReorientTask, ReorientIO

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from palmar.sim.tasks.extrinsic import N_ACTION, PALM_STEP, PITCH_STEP, SYNERGY_STEP, YAW_STEP, ExtrinsicIO
+from palmar.sim.tasks.extrinsic_io import N_ACTION, PITCH_STEP, ExtrinsicIO
+from palmar.sim.tasks.oracles import begun, fresh, named
+from palmar.sim.tasks.palm import PALM_STEP, SYNERGY_STEP, YAW_STEP
 
 Array = np.ndarray
 See = Mapping[str, Array]
@@ -28,7 +30,7 @@ class Aim:
     """[rad], (B,)."""
     pitch: Array | float = 0.0
     """[rad], (B,)."""
-    shares: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    shares: Sequence[float] | Array = (0.0, 0.0, 0.0)
     """Of index, middle, thumb."""
     speed: float = 1.0
     """Share of the largest palm step."""
@@ -74,8 +76,8 @@ class Script:
     def act(self, obs: Array, carry: Progress) -> tuple[Array, Progress]:
         """Actions (B, 8) and the progress after them."""
         see = seen(obs)
-        fresh = np.abs(see["last_action"]).sum(1) == 0
-        phase, since = np.where(fresh, 0, carry.phase), np.where(fresh, 0, carry.since)
+        just = fresh(see)
+        phase, since = np.where(just, 0, carry.phase), np.where(just, 0, carry.since)
         first = {n: np.where(_over(since == 0, v), v, carry.first.get(n, v)) for n, v in see.items()}
         action, ready, lost = np.zeros((len(obs), N_ACTION)), np.zeros(len(obs), bool), np.zeros(len(obs), bool)
         for k, skill in enumerate(self.skills):
@@ -88,16 +90,13 @@ class Script:
             if skill.lost is not None:
                 lost |= mine & skill.lost(see, aim, since)
         ready &= phase < len(self.skills) - 1
-        action[fresh & (np.abs(action).sum(1) == 0), 0] = 1e-6  # so that a started episode does not look fresh
         after = np.where(lost, 0, phase + ready)
-        return action, Progress(after, np.where(ready | lost, 0, since + 1), first)
+        return begun(action, just), Progress(after, np.where(ready | lost, 0, since + 1), first)
 
 
 def seen(obs: Array) -> dict[str, Array]:
     """Parts of observations (B, d) by name."""
-    edges = np.cumsum((0, *ExtrinsicIO.obs_sizes))
-    parts = zip(ExtrinsicIO.obs_names, edges[:-1], edges[1:], strict=True)
-    see = {n: obs[:, a:b].astype(np.float64) for n, a, b in parts}
+    see = named(ExtrinsicIO, obs)
     x, z = see["box_axes"].reshape(-1, 3, 2).transpose(2, 0, 1)
     return see | {"palm": see["box_position"] - see["palm_to_box"], "axes": np.stack([x, np.cross(z, x), z], axis=2)}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,13 @@ from palmar.sim import trajectories
 from palmar.sim.interface import Goal, Start, View
 from palmar.sim.kinematics import Placed, arm_step
 from palmar.sim.scene import Block
-from palmar.sim.tasks.plain import Plain
+from palmar.sim.tasks.palm import ROBOTS
+from palmar.sim.tasks.plain import Plain, check
 from palmar.sim.tasks.track_io import GOAL_RATE, TrackIO, goal_at, grasp_of
 from palmar.sim.tracker import TrackerConfig
 from palmar.sim.trajectories import Trajectory, angle_between, axis_angle
 
 Array = np.ndarray
-SPLITS = ("train", "test")
 TEST_SHARE = 5
 """One trajectory number in so many is a test trajectory."""
 NUMBERS = 1_000_000
@@ -78,11 +79,7 @@ class TrackConfig:
     """Names of the constraints that give costs; empty means every one of the file."""
 
     def __post_init__(self) -> None:
-        if self.split not in SPLITS:
-            raise ConfigError(f"track.split must be in {SPLITS}, got {self.split!r}")
-        for name in ("max_steps", "rate", "hold", "near", "angle", "per_metre", "per_radian", "leg"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"track.{name} must be positive, got {getattr(self, name)}")
+        check("track", self, positive=("near", "angle", "per_metre", "per_radian", "leg"))
         if not (0 <= self.turn <= 1 and 0 <= self.tilt <= 0.6):
             raise ConfigError(f"track.turn must be in [0, 1] and tilt in [0, 0.6] rad, got {self.turn}, {self.tilt}")
 
@@ -92,6 +89,7 @@ class TrackTask(Plain):
 
     name = "track"
     status = "solved"
+    robots = ROBOTS
     blocks = (PARCEL,)
 
     def __init__(self, config: TrackConfig):
@@ -119,12 +117,7 @@ class TrackTask(Plain):
 
     def trajectory(self, number: int) -> Trajectory:
         """The trajectory called ``number``: the same one at every time and place."""
-        rng, c = (
-            np.random.default_rng(
-                [number, 20],
-            ),
-            self.config,
-        )
+        rng, c = np.random.default_rng([number, 20]), self.config
         yaw = axis_angle(np.array([0.0, 0.0, 1.0]), rng.uniform(-0.4, 0.4))
         begin = np.array([rng.uniform(0.46, 0.54), rng.uniform(-0.08, 0.08), PARCEL.half_size[2], *yaw])
         return trajectories.generate(
@@ -174,9 +167,14 @@ class TrackTask(Plain):
 
 def scripted() -> dict[str, Callable[[], Any]]:
     """Policies that need no training."""
-    from palmar.sim.tasks.track_oracle import DoNothing, FollowPlan, TrackOracle
+    from palmar.sim.tasks.oracles import DoNothing
+    from palmar.sim.tasks.track_oracle import TrackOracle
 
-    return {"oracle": TrackOracle, "plan": FollowPlan, "nothing": DoNothing}
+    return {
+        "oracle": TrackOracle,
+        "plan": partial(TrackOracle, gain=0.0),
+        "nothing": partial(DoNothing, TrackIO.action_dim),
+    }
 
 
 Config, Task, IO = TrackConfig, TrackTask, TrackIO

@@ -6,8 +6,9 @@ import numpy as np
 
 from palmar.safety.robot import RobotModel
 from palmar.sim.interface import Seen
-from palmar.sim.kinematics import Hand, Kinematics, Placed, arm_step, matrix, rotation_vector, rotation_z
+from palmar.sim.kinematics import Hand, Kinematics, Placed, matrix, rotation_vector, rotation_z
 from palmar.sim.scene import GRASP
+from palmar.sim.tasks.palm import CLOSEST, FINGER_OF, SYNERGY_STEP, Follower
 from palmar.sim.trajectories import between
 
 Array = np.ndarray
@@ -20,12 +21,9 @@ RESIDUAL, RESIDUAL_TURN = 0.04, 0.5
 """Largest departure from the planned wrist path [m, rad]; Obj-Dex's (arXiv 2411.04005)."""
 SMOOTH = 0.5
 """Weight of the newest residual (Obj-Dex smooths actions likewise)."""
-SYNERGY_STEP = 0.15
-"""Largest change of a finger per action, as a share of open to closed."""
 LEAD = 0.15
 """The plan is read so far ahead [s]: one control step, and the servos' 0.1 s."""
 N_ACTION = 10
-FINGER_OF = np.repeat(np.arange(4), 4)
 
 
 class TrackIO:
@@ -48,9 +46,7 @@ class TrackIO:
     def __init__(self, robot: RobotModel, batch: int, *, nthread: int = 1):
         self.robot, self.batch = robot, batch
         self.kinematics = Kinematics(robot, batch, nthread=nthread)
-        self._open = robot.home[robot.n_arm :]
-        self._close = np.array([GRASP.close[j] for j in robot.joints[robot.n_arm :]])
-        self._low, self._high = robot.limits.q_min + 0.01, robot.limits.q_max - 0.01
+        self._follower = Follower(robot, self.kinematics)
         self._place = grasp_of(robot)
         self._goal: Array | None = None
         self._age = np.zeros(batch)
@@ -96,19 +92,12 @@ class TrackIO:
         self._last_action = action
         asked = action[:, :6] * np.array(self.action_scales[:6])
         self._residual = (1 - SMOOTH) * self._residual + SMOOTH * asked
-        self._share = np.clip(self._share + SYNERGY_STEP * action[:, 6:], 0.0, 1.15)
+        self._share = np.clip(self._share + SYNERGY_STEP * action[:, 6:], 0.0, CLOSEST)
         assert self._goal is not None, "observe comes first"
         palm, turned = self._place(goal_at(self._goal, self._age + LEAD))
         self._age = self._age + 1 / self.rate
-        dq = arm_step(
-            self.kinematics.hand(self.target),
-            palm + self._residual[:, :3],
-            rotation_of(self._residual[:, 3:]) @ turned,
-        )
-        n = self.robot.n_arm
-        arm = self.target[:, :n] + np.clip(dq, -0.15, 0.15)
-        fingers = self._open + self._share[:, FINGER_OF] * (self._close - self._open)
-        self.target = np.clip(np.concatenate([arm, fingers], axis=1), self._low, self._high)
+        palm, turned = palm + self._residual[:, :3], rotation_of(self._residual[:, 3:]) @ turned
+        self.target = self._follower.joints(self.target, palm, turned, self._share[:, FINGER_OF])
         return self.target.copy()
 
 

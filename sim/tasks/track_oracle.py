@@ -1,7 +1,4 @@
-"""Scripted policies for ``track``: the plan with feedback, the plan alone, and nothing.
-
-All see only the deployed observation.
-"""
+"""Scripted policy for ``track``: the plan with feedback, or alone.  It sees only the deployed observation."""
 
 from __future__ import annotations
 
@@ -9,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from palmar.sim.tasks.track_io import N_ACTION, RESIDUAL, RESIDUAL_TURN, SYNERGY_STEP, TrackIO
+from palmar.sim.tasks.oracles import named
+from palmar.sim.tasks.palm import SYNERGY_STEP
+from palmar.sim.tasks.track_io import N_ACTION, RESIDUAL, RESIDUAL_TURN, TrackIO
 
 Array = np.ndarray
 GAIN = 0.1
-"""Share of the tracked error that is added to the residual per step."""
 CLOSED = 0.75
 """Finger share after which the object is held, and feedback begins."""
 SQUEEZE = 1.0
@@ -27,14 +25,12 @@ class Correction:
     residual: Array
 
 
+@dataclass(frozen=True)
 class TrackOracle:
     """Close the fingers, follow the plan, and move the wrist against the object's error."""
 
-    gain = GAIN
-
-    def __init__(self) -> None:
-        edges = np.cumsum((0, *TrackIO.obs_sizes))
-        self._slices = {n: slice(a, b) for n, a, b in zip(TrackIO.obs_names, edges[:-1], edges[1:], strict=True)}
+    gain: float = GAIN
+    """Share of the tracked error that is added to the residual per step; 0 follows the plan as it is."""
 
     def start(self, batch: int) -> Correction:
         """No correction yet."""
@@ -42,7 +38,7 @@ class TrackOracle:
 
     def act(self, obs: Array, carry: Correction) -> tuple[Array, Correction]:
         """Actions (B, 10) and the correction they hold."""
-        see = {n: obs[:, s].astype(np.float64) for n, s in self._slices.items()}
+        see = named(TrackIO, obs)
         held = see["finger_shares"].min(axis=1) > CLOSED
         error = np.concatenate([see["object_error"], see["object_turn"]], axis=1)
         residual = np.where(held[:, None], carry.residual + self.gain * error, 0.0)
@@ -52,21 +48,3 @@ class TrackOracle:
         action[:, :6] = residual / most
         action[:, 6:] = np.clip((SQUEEZE - see["finger_shares"]) / SYNERGY_STEP, -1.0, 1.0)
         return action, Correction(residual)
-
-
-class FollowPlan(TrackOracle):
-    """Close the fingers and follow the plan as it is."""
-
-    gain = 0.0
-
-
-class DoNothing:
-    """Follows the plan with an open hand: the wrist plan is no part of the policy."""
-
-    def start(self, batch: int) -> None:
-        """No memory."""
-        return None
-
-    def act(self, obs: Array, carry: None) -> tuple[Array, None]:
-        """Zero actions (B, 10)."""
-        return np.zeros((len(obs), N_ACTION)), None

@@ -19,15 +19,15 @@ from palmar.sim import scene
 from palmar.sim.interface import Start, View
 from palmar.sim.kinematics import matrix
 from palmar.sim.scene import Block
-from palmar.sim.tasks.extrinsic import ExtrinsicIO, Stage, box_fields, check, draw, lowest, moved, turned
+from palmar.sim.tasks.extrinsic import AHEAD, Fixture, Stage, check, lowest
+from palmar.sim.tasks.extrinsic_io import ExtrinsicIO
+from palmar.sim.tasks.palm import ROBOTS
 from palmar.sim.tasks.plain import Plain
 from palmar.sim.tracker import TrackerConfig
 
 Array = np.ndarray
 WALL = (0.25, 0.02)
 """Half extents of the wall in x and y [m]."""
-AHEAD = 0.47
-"""Distance of its middle from the arm's base [m]."""
 REACH = (0.10, 0.28)
 """Where the wall's face may be, along y [m]: the hand must get behind the box, and above the wall."""
 
@@ -86,23 +86,22 @@ class WallTask(Plain):
 
     name = "wall"
     status = "solved"
+    robots = ROBOTS
 
     def __init__(self, config: WallConfig):
         self.config = config
         w, t = config.width[1] / 2, config.thickness[1] / 2
         self.blocks = (Block("carton", "box", (w, w, t), (0.62, 0.44, 0.26, 1.0), float(np.mean(config.mass))),)
+        self._wall = Fixture("wall", WALL, WALL[1], config.top)
         self._stage: Stage | None = None
 
     def furnish(self, spec: mujoco.MjSpec) -> None:
         """Add the box and the wall."""
         super().furnish(spec)
         scene.add_touch_sensors(spec, self.objects)
-        face, top = float(np.mean(self.config.wall)), self.config.top
-        wall = spec.worldbody.add_body(name="wall", pos=[AHEAD, face + WALL[1], top / 2])
-        geom = wall.add_geom(name="wall", type=mujoco.mjtGeom.mjGEOM_BOX, size=[*WALL, top / 2])
-        geom.friction, geom.condim, geom.solref, geom.solimp = scene.FRICTION, 4, scene.SOLREF, scene.SOLIMP
-        geom.contype, geom.conaffinity, geom.rgba = 1, 0, [0.55, 0.60, 0.66, 1.0]
-        spec.body("carton").pos = [AHEAD, face - 0.16, self.config.thickness[1] / 2]
+        y = float(np.mean(self.config.wall))
+        self._wall.add(spec, y)
+        spec.body("carton").pos = [AHEAD, y - 0.16, self.config.thickness[1] / 2]
 
     def io(self, robot: RobotModel, batch: int, *, nthread: int = 1) -> ExtrinsicIO:
         """The policy's side of the task."""
@@ -117,19 +116,7 @@ class WallTask(Plain):
         c = self.config
         if self._stage is None:
             self._stage = Stage(robot, self.furnish, raise_by=0.05)
-        half = np.stack([draw(rng, s, c.split, k) / 2 for s in (c.width, c.width, c.thickness)], axis=1)
-        face, mass = draw(rng, c.wall, c.split, k), rng.uniform(*c.mass, k)
-        yaw = rng.uniform(-c.yaw, c.yaw, k)
-        across = np.abs(np.cos(yaw)) * half[:, 1] + np.abs(np.sin(yaw)) * half[:, 0]
-        poses = np.zeros((k, 1, 7))
-        poses[:, 0, 0] = AHEAD + rng.uniform(-c.side, c.side, k)
-        poses[:, 0, 1], poses[:, 0, 2] = face - rng.uniform(*c.gap, k) - across, half[:, 2]
-        poses[:, 0, 3:] = turned(yaw)
-        model = self._stage.model
-        wall = np.stack([np.full(k, AHEAD), face + WALL[1], np.full(k, c.top / 2)], axis=1)
-        fields = box_fields(model, "carton", half, mass) | {"body_pos": moved(model, "wall", wall)}
-        q = self._stage.starts(rng, k, n_arm=robot.n_arm, above=max(c.top, 2 * float(half[:, 2].max())))
-        return Start(q, poses, np.column_stack([half, face, np.full(k, c.top)]), fields)
+        return self._stage.begin(rng, c, k, fixture=self._wall, box="carton", lies=0.0, at=c.wall, behind=c.gap)
 
     def reward(self, view: View, action: Array) -> Array:
         """(B,): near the box, the box at the wall, tipped up, up."""
@@ -152,10 +139,10 @@ class WallTask(Plain):
 
 def scripted() -> dict[str, Callable[[], Any]]:
     """Policies that need no training."""
-    from palmar.sim.tasks import edge_oracle, wall_oracle
+    from palmar.sim.tasks.grasp_in_place import scripts
+    from palmar.sim.tasks.wall_oracle import oracle
 
-    direct = {"direct": edge_oracle.direct, "corner": edge_oracle.corner}
-    return {"oracle": wall_oracle.oracle, **direct, "nothing": edge_oracle.Nothing}
+    return {"oracle": oracle, **scripts()}
 
 
 Config, Task, IO = WallConfig, WallTask, ExtrinsicIO

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from palmar.sim.tasks.edge_oracle import FLAT
+from palmar.sim.tasks.grasp_in_place import FLAT
 from palmar.sim.tasks.skills import Aim, Script, See, Skill, after, arrived, never
 
 Array = np.ndarray

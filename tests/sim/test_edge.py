@@ -13,7 +13,8 @@ from palmar.sim.kinematics import matrix
 from palmar.sim.tasks import find
 from palmar.sim.tasks.aperture import gets_around
 from palmar.sim.tasks.edge import EdgeConfig, EdgeTask
-from palmar.sim.tasks.extrinsic import APERTURE, CELLS, TEST_CELLS, ExtrinsicIO, Stage, box_fields, draw, lowest
+from palmar.sim.tasks.extrinsic import APERTURE, CELLS, TEST_CELLS, Stage, box_fields, draw, lowest
+from palmar.sim.tasks.extrinsic_io import ExtrinsicIO
 from palmar.sim.tasks.skills import Aim, Script, Skill, after, never, seen
 
 BOTH = ("edge", "wall")
@@ -140,7 +141,7 @@ def test_what_no_episode_can_be_made_of_is_refused(name, bad, said):
 def test_a_hand_that_would_start_inside_the_shelf_is_refused(robot):
     stage = Stage(robot, task_of("edge").furnish, raise_by=0.0)
     with pytest.raises(ConfigError, match="hand starts"):
-        stage.starts(np.random.default_rng(0), 2, n_arm=robot.n_arm, above=0.16)
+        stage.starts(np.random.default_rng(0), 2, above=0.16)
 
 
 def test_a_plate_larger_than_the_shelf_is_refused():

@@ -8,12 +8,13 @@ import pytest
 from palmar.safety.types import ConfigError
 from palmar.sim.env import make_env
 from palmar.sim.robots import load_robot
-from palmar.sim.tasks.reorient import STEP, DoNothing, ReorientConfig, ReorientTask
+from palmar.sim.tasks.oracles import DoNothing
+from palmar.sim.tasks.reorient import STEP, ReorientConfig, ReorientTask
 from palmar.sim.trajectories import angle_between
 
 
 def test_left_alone_the_cube_lies_still_and_nothing_is_achieved(robot):
-    env, policy = make_env(ReorientTask(ReorientConfig()), robot, None, num_envs=12, seed=0, nthread=1), DoNothing()
+    env, policy = make_env(ReorientTask(ReorientConfig()), robot, None, num_envs=12, seed=0, nthread=1), DoNothing(16)
     obs, before = env.reset(0), env.engine.objects()
     ended = np.zeros(12, bool)
     for _ in range(60):

@@ -10,9 +10,10 @@ from palmar.safety.types import ConfigError
 from palmar.sim import trajectories
 from palmar.sim.interface import Seen
 from palmar.sim.kinematics import matrix, rotation_vector
+from palmar.sim.tasks.oracles import DoNothing
 from palmar.sim.tasks.track import GRASPING, NUMBERS, TEST_SHARE, TrackConfig, TrackTask
 from palmar.sim.tasks.track_io import GOAL_RATE, LEAD, RESIDUAL, RESIDUAL_TURN, TrackIO, goal_at, grasp_of, rotation_of
-from palmar.sim.tasks.track_oracle import DoNothing, TrackOracle
+from palmar.sim.tasks.track_oracle import TrackOracle
 from palmar.sim.tasks.track_score import completions
 from palmar.sim.trajectories import Trajectory, angle_between, between, generate, read, write
 
@@ -161,7 +162,7 @@ def test_reward_is_one_on_the_trajectory_and_falls_by_e_at_five_centimetres(robo
 
 def test_the_oracle_carries_further_along_than_an_open_hand():
     oracle = completions(TrackOracle(), split="train", episodes=4, seed=3, batch=4)
-    nothing = completions(DoNothing(), split="train", episodes=4, seed=3, batch=4)
+    nothing = completions(DoNothing(10), split="train", episodes=4, seed=3, batch=4)
     assert oracle.mean() > 0.7 and nothing.mean() < 0.3, (oracle, nothing)
     assert 0 <= nothing.min() and oracle.max() <= 1 + 1e-9
 

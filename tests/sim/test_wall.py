@@ -9,7 +9,7 @@ import pytest
 from palmar.safety.types import ConfigError
 from palmar.sim.env import make_env
 from palmar.sim.tasks import wall_oracle
-from palmar.sim.tasks.edge_oracle import direct
+from palmar.sim.tasks.grasp_in_place import direct
 from palmar.sim.tasks.wall import WALL, WallConfig, WallTask
 
 
