@@ -41,10 +41,11 @@ def run_record(config: Any, constraints: ConstraintSet | None, *, command: list[
 
 
 def write(path: Path, record: Mapping[str, Any]) -> Path:
-    """Store ``record`` at ``path``, making its folder."""
+    """Store ``record`` at ``path``, whole or not at all, making its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=1, sort_keys=False) + "\n")
-    return path
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(record, indent=1) + "\n")
+    return part.replace(path)
 
 
 def packages() -> dict[str, str]:
