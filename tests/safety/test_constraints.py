@@ -88,6 +88,41 @@ def test_every_constraint_is_violated_by_some_sample_and_kept_by_others():
     assert np.all(share > 0) and np.all(share < 1), dict(zip(FILE.names, share, strict=True))
 
 
+def test_a_measurement_alone_has_the_margins_it_has_among_others():
+    m = samples(np.random.default_rng(9), 4, 8)
+    among, _ = FILE.margins(m, FILE.start(m))
+    for index in np.ndindex(4, 8):
+        alone = m.at(index)
+        np.testing.assert_array_equal(FILE.margins(alone, FILE.start(alone))[0], among[index])
+
+
+def mirrored(limits: Limits) -> Limits:
+    """Limits of a robot that looks like this one in a mirror: every joint turns the other way."""
+    swap = {"q_min": "q_max", "q_max": "q_min", "curve_q_up": "curve_q_low", "curve_q_low": "curve_q_up"}
+    return replace(limits, **{a: -getattr(limits, b) for a, b in swap.items()})
+
+
+@pytest.mark.parametrize("name", ["joint_position", "joint_velocity", "joint_acceleration", "joint_jerk"])
+def test_a_mirrored_robot_has_the_same_margins(name):
+    m = samples(np.random.default_rng(10), 400, 1)
+    ours = replace(LIMITS, q_min=np.full(N, -1.0), curve_q_low=np.full(N, -1.1))
+    turned = m.replace(**{k: -getattr(m, k) for k in ("q", "qd", "u", "ud", "udd", "uddd")})
+    margins = [
+        parse(TEXT, limits).select((name,)).margins(seen, {})[0]
+        for limits, seen in ((ours, m), (mirrored(ours), turned))
+    ]
+    np.testing.assert_allclose(*margins, atol=1e-12)
+
+
+def test_a_loaded_joint_may_lean_three_hundredths_into_its_stop_but_not_be_sent_there():
+    c = FILE.select(("joint_position",))
+    buffer, still = c["joint_position"].params["buffer"], samples(np.random.default_rng(11), 1, spread=0.0).at(0)
+    for by, fine in ((0.029, True), (0.031, False)):
+        for end in (LIMITS.q_max + by - buffer, LIMITS.q_min - by + buffer):
+            assert bool(c.margins(still.replace(q=end), {})[0] >= 0) is fine
+            assert bool(c.margins(still.replace(u=end), {})[0] >= 0) is False
+
+
 def test_an_interval_cut_in_two_costs_the_same():
     m = samples(np.random.default_rng(3), 20, 6)
     whole = FILE.over(m, FILE.start(m.at(0)), dt=0.005)
@@ -166,6 +201,7 @@ def test_a_drop_is_one_event_and_its_memory_starts_afresh():
         (lambda r: r["constraints"]["workspace"].update(runtime="hard"), "hard row"),
         (lambda r: r["constraints"]["workspace"].update(budget=-1), "budget"),
         (lambda r: r["constraints"]["workspace"].update(budget=float("nan")), "budget"),
+        (lambda r: r["constraints"]["workspace"].update(budget=float("inf")), "budget"),
         (lambda r: r["constraints"]["workspace"].update(unit="steps"), "events"),
         (lambda r: r["constraints"]["workspace"].update(limits=3), "limits"),
         (lambda r: r["constraints"]["workspace"].update(params={"low": 1}), "lower"),
