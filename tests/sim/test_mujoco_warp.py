@@ -1,26 +1,24 @@
 """Laws of engine ``mujoco_warp`` and the environment around it, on Warp's CPU device; task reach unless said.
 
-The first step compiles MuJoCo Warp's kernels: half a minute of one core where no cache is at hand
-(``WARP_CACHE_PATH``), once for the file.
+The first step compiles kernels: half a minute of one core where no cache is at hand (``WARP_CACHE_PATH``), once.
 """
 
 import copy
 from dataclasses import replace
 
-import mujoco
 import numpy as np
 import pytest
 import torch
 
 from palmar.safety.constraints import Constraint
 from palmar.safety.types import CommandRefused, ConfigError
-from palmar.sim import scene
 from palmar.sim.device.env import make_device_env
 from palmar.sim.device.host_reads import no_host_read
-from palmar.sim.engines.mujoco_warp import SimulationOverflow, device_of
+from palmar.sim.engines.mujoco_warp import SimulationOverflow, WarpEngine, device_of
 from palmar.sim.engines.warp_config import WarpConfig
 from palmar.sim.env import make_env
 from palmar.sim.parity import load_tolerances
+from palmar.sim.robots import scene_of
 from palmar.sim.tasks import find
 from palmar.sim.tasks.lift import LiftConfig, LiftTask
 from palmar.sim.tasks.reach import ReachConfig, ReachTask
@@ -177,12 +175,6 @@ def test_a_full_buffer_is_an_error_and_not_a_printed_line(robot, constraints, ca
     assert "overflow" not in capfd.readouterr().out
 
 
-def test_enough_room_is_no_error(env):
-    env.reset(0)
-    roll(env, 2)
-    env.check()
-
-
 def test_fields_differ_per_world_and_change_only_theirs(robot, constraints):
     """Softer servos in one world: its joints lag, the others' do not."""
     plain, own = reach(robot, constraints, numpy=False), reach(robot, constraints, numpy=False)
@@ -278,74 +270,6 @@ def test_lift_from_equal_starts_is_that_of_engine_mujoco(robot, constraints):
     env.check()
 
 
-@pytest.mark.slow
-def test_a_standing_cylinder_does_not_leave_the_table_by_itself():
-    """MuJoCo Warp at MuJoCo's own tolerance sees it 0.6 m deep in the table, once in ten thousand poses."""
-    import mujoco_warp as mjw
-    import warp as wp
-
-    from palmar.sim.engines.mujoco_warp import CCD_TOLERANCE
-
-    xml = """<mujoco><worldbody><geom type="box" size=".65 .7 .025" pos=".35 0 -.025" condim="4"/>
-    <body><freejoint/><geom type="cylinder" size=".025 .025" condim="4"/></body></worldbody></mujoco>"""
-    count, deepest = 16384, {}
-    rng = np.random.default_rng(1)
-    q = np.zeros((count, 7))
-    q[:, 0], q[:, 1] = rng.uniform(0.35, 0.65, count), rng.uniform(-0.2, 0.2, count)
-    q[:, 2] = 0.025 - 10 ** rng.uniform(-5.5, -3.5, count)
-    yaw = rng.uniform(-np.pi, np.pi, count)
-    q[:, 3], q[:, 6] = np.cos(yaw / 2), np.sin(yaw / 2)
-    q[:, 4:6] = rng.normal(0, 1, (count, 2)) * 10 ** rng.uniform(-5, -3.5, (count, 1))
-    q[0] = [0.57815379, 0.06052571, 0.024974942, 0.80138445, 5.301208e-05, 2.162316e-05, -0.59814966]  # met in lift
-    q[:, 3:] /= np.linalg.norm(q[:, 3:], axis=1, keepdims=True)
-    for tolerance in (1e-6, CCD_TOLERANCE):
-        model = mujoco.MjModel.from_xml_string(xml)
-        model.opt.ccd_tolerance = tolerance
-        with wp.ScopedDevice("cpu"):
-            m, d = mjw.put_model(model), mjw.make_data(model, nworld=count, nconmax=8, njmax=48)
-            d.qpos.assign(q.astype(np.float32))
-            mjw.kinematics(m, d)
-            mjw.collision(m, d)
-            deepest[tolerance] = -float(d.contact.dist.numpy()[: int(d.nacon.numpy()[0])].min())
-    assert deepest[CCD_TOLERANCE] < 1e-3
-    assert deepest[1e-6] > 0.1, "MuJoCo Warp is cured: CCD_TOLERANCE can go"
-
-
-@pytest.mark.slow
-def test_a_block_rests_on_two_corners_or_more_with_normals_upwards():
-    """By MuJoCo Warp's convex routine one pose in seventy has a single contact, where MuJoCo has two to four."""
-    import mujoco_warp as mjw
-    import warp as wp
-
-    from palmar.sim.engines.mujoco_warp import CCD_TOLERANCE, PLAIN_BOXES
-
-    xml = """<mujoco><worldbody><geom type="box" size=".65 .7 .025" pos=".35 0 -.025" condim="4"/>
-    <body><freejoint/><geom type="box" size=".025 .025 .025" condim="4"/></body></worldbody></mujoco>"""
-    count, alone, tilt = 16384, {}, {}
-    rng, q = np.random.default_rng(1), np.zeros((16384, 7))
-    q[:, 0], q[:, 1] = rng.uniform(0.35, 0.65, count), rng.uniform(-0.2, 0.2, count)
-    q[:, 2] = 0.025 - 10 ** rng.uniform(-5, -3.5, count)
-    yaw = rng.uniform(-np.pi, np.pi, count)
-    q[:, 3], q[:, 6] = np.cos(yaw / 2), np.sin(yaw / 2)
-    q[:, 4:6] = rng.normal(0, 1, (count, 2)) * 10 ** rng.uniform(-8, -4, (count, 1))
-    q[:, 3:] /= np.linalg.norm(q[:, 3:], axis=1, keepdims=True)
-    for flag in (0, PLAIN_BOXES):
-        model = mujoco.MjModel.from_xml_string(xml)
-        model.opt.disableflags |= flag
-        model.opt.ccd_tolerance = CCD_TOLERANCE
-        with wp.ScopedDevice("cpu"):
-            m, d = mjw.put_model(model), mjw.make_data(model, nworld=count, nconmax=8, njmax=64)
-            d.qpos.assign(q.astype(np.float32))
-            mjw.kinematics(m, d)
-            mjw.collision(m, d)
-            found = int(d.nacon.numpy()[0])
-        assert -1e-3 < d.contact.dist.numpy()[:found].min()
-        alone[flag] = int((np.bincount(d.contact.worldid.numpy()[:found], minlength=count) == 1).sum())
-        tilt[flag] = float(np.abs(d.contact.frame.numpy()[:found].reshape(found, 9)[:, :2]).max())
-    assert alone[PLAIN_BOXES] == 0 and tilt[PLAIN_BOXES] < 1e-6
-    assert alone[0] > 0, "MuJoCo Warp is cured: PLAIN_BOXES can go"
-
-
 @pytest.mark.parametrize("name", ["coworker", "hazards"])
 def test_tasks_that_a_device_does_not_know_are_refused_with_those_it_knows(robot, constraints, name):
     found = find.load(name)
@@ -354,62 +278,14 @@ def test_tasks_that_a_device_does_not_know_are_refused_with_those_it_knows(robot
 
 
 def test_people_are_refused_where_they_would_be_measured_as_absent(robot):
-    from palmar.sim.engines.mujoco_warp import WarpEngine
-
     found = find.load("coworker")
     task = found.task(found.config())
-    model = scene.compose(furnish=task.furnish)[0]
+    model = scene_of(robot, task.furnish)
     with pytest.raises(ConfigError, match="people"):
         WarpEngine(
             model, robot, objects=tuple(task.objects), nworld=1, substeps=1, config=CPU,
             supply=frozenset({"speed_separation"}),
         )  # fmt: skip
-
-
-@pytest.mark.slow
-def test_cameras_see_the_depth_and_the_geoms_that_mujocos_rays_see(robot):
-    """In two worlds whose hands are apart; edges of a pixel may fall either way."""
-    from palmar.sim.engines.warp_cameras import WarpCameras
-
-    task = LiftTask(LiftConfig(tracker=CLEAN))
-    env = make_device_env(task, robot, None, num_envs=2, config=CPU)
-    step = np.zeros((2, 8))
-    step[1, 1] = 1.0
-    for _ in range(4):
-        env.step(step)
-    names = ("side", "front")
-    pictures = WarpCameras(env.engine, names, width=64, height=48).draw()
-    assert pictures.color.shape == (2, 2, 48, 64, 3) and pictures.color.float().std() > 10
-    model = env.engine.model
-    data = mujoco.MjData(model)
-    for world in range(2):
-        data.qpos[:] = env.engine.qpos[world].numpy()
-        mujoco.mj_forward(model, data)
-        for k, name in enumerate(names):
-            depth, geom = cast(model, data, name, 64, 48)
-            ours = pictures.depth[world, k].numpy(), pictures.geom[world, k].numpy()
-            same = ours[1] == geom
-            assert same.mean() > 0.99 and (geom > 0).sum() > 100, (name, same.mean())
-            np.testing.assert_allclose(ours[0][same], depth[same], atol=1e-3)
-    assert not torch.equal(pictures.depth[0], pictures.depth[1])
-
-
-def cast(model, data, name, width, height):
-    """Depth along the axis and geom of every pixel's centre, by MuJoCo's rays."""
-    camera, groups = model.camera(name), np.array([1, 1, 1, 0, 0, 0], dtype=np.uint8)
-    tangent = np.tan(np.deg2rad(camera.fovy[0]) / 2)
-    y, x = np.meshgrid(
-        1 - 2 * (np.arange(height) + 0.5) / height, 2 * (np.arange(width) + 0.5) / width - 1, indexing="ij"
-    )
-    rays = np.stack([x * tangent * width / height, y * tangent, -np.ones_like(x)], axis=-1).reshape(-1, 3)
-    unit = rays / np.linalg.norm(rays, axis=1, keepdims=True)
-    turned = unit @ data.cam_xmat[camera.id].reshape(3, 3).T
-    geom, depth, hit = np.full(len(rays), -1), np.zeros(len(rays)), np.zeros(1, dtype=np.int32)
-    for i, ray in enumerate(turned):
-        length = mujoco.mj_ray(model, data, data.cam_xpos[camera.id], ray, groups, 1, -1, hit)
-        if length >= 0:
-            geom[i], depth[i] = hit[0], -length * unit[i, 2]
-    return depth.reshape(height, width), geom.reshape(height, width)
 
 
 @pytest.mark.gpu
