@@ -40,7 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="the policy; without one every joint sways a little")
     parser.add_argument("--instruction", metavar="TEXT", help="what to do, in words")
-    parser.add_argument("--hardware", choices=["twin", "fake"], default="twin", help="twin (default) or fake")
+    parser.add_argument("--hardware", choices=["twin", "fake"], help="twin (default) or fake")
     parser.add_argument("--constraints", metavar="FILE", help="constraint file; shared_cell where no bundle says")
     parser.add_argument("--short", action="store_true", help="the most important ones, half a minute")
     parser.add_argument("--only", action="append", metavar="NAME", help="only this scenario; may be repeated")
@@ -80,17 +80,18 @@ def configuration(args: argparse.Namespace) -> Any:
         PalmarError: If a key is unknown, a value impossible, or the bundle is none.
     """
     from palmar.cli.config import values
+    from palmar.cli.deploy import chosen_hardware
     from palmar.real_robot.deploy import DeployConfig
     from palmar.safety import config
 
+    hardware, words = chosen_hardware(args.hardware, args.overrides)
     raw: dict[str, Any] = {"constraints": "shared_cell"}
     if args.bundle is not None:
         from palmar.policies.bundle import load_bundle
 
         bundle = load_bundle(args.bundle)
         raw = {"task": bundle.task.name, "robot": bundle.robot.name, "bundle": str(args.bundle)}
-    raw |= values(SECTION, args.overrides, name=args.hardware)
-    raw["hardware"] = args.hardware
+    raw |= values(SECTION, words, name=hardware) | {"hardware": hardware}
     raw["out"] = str(args.out or Path("runs") / f"rehearse-{datetime.now():%Y%m%d-%H%M%S}")
     asked = {"instruction": args.instruction, "constraints": args.constraints}
     raw |= {key: value for key, value in asked.items() if value is not None}

@@ -131,6 +131,8 @@ def test_the_hardware_that_was_asked_for_is_rehearsed_on(tmp_path):
     given = parser.parse_args(["--hardware", "fake", "--out", str(tmp_path), "hand.rate=100.0"])
     config = cli_rehearse.configuration(given)
     assert config.hardware == "fake" and config.hand == {"rate": 100.0} and config.constraints == "shared_cell"
+    word = cli_rehearse.configuration(parser.parse_args(["hardware=fake"]))
+    assert (word.hardware, word.twin.watchdog) == ("fake", 200)
 
 
 def test_a_real_robot_is_not_rehearsed_on(capsys):
