@@ -20,6 +20,13 @@ SIGNALS = ("state", "transition", "contact", "event")
 SOURCES = ("measured", "estimated", "simulation only")
 RUNTIMES = ("hard row", "soft row", "reflex", "monitor", "none")
 UNITS = ("s", "events")
+HARD_ROWS = frozenset({
+    "joint_position", "joint_velocity", "joint_acceleration", "joint_jerk", "self_clearance", "table_clearance",
+    "workspace", "keep_out", "speed_separation", "energy_tank",
+})  # fmt: skip
+"""Margins that the filter keeps whatever is asked of it."""
+SOFT_ROWS = frozenset({"joint_torque", "joint_torque_rate", "contact_approach"})
+"""Margins that it keeps as far as the hard ones leave room.  All others can only be watched."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +54,29 @@ class Constraint:
         _one_of(self.name, "unit", self.unit, UNITS)
         if not (isinstance(self.budget, int | float) and 0 <= self.budget < float("inf")):
             raise ConfigError(f"constraint {self.name}: budget must be a finite number >= 0, got {self.budget!r}")
-        if self.runtime.endswith("row") and self.source == "simulation only":
-            raise ConfigError(
-                f"constraint {self.name}: a {self.runtime} needs a source on the robot, got {self.source!r}"
-            )
+        self._check_row()
         if (self.memory == "none") == (self.margin in margins.REMEMBERING):
             raise ConfigError(f"constraint {self.name}: memory {self.memory!r} does not fit margin {self.margin}")
         function = margins.REMEMBERING[self.margin][1] if self.remembers else margins.MEMORYLESS[self.margin]
         accepted = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
         if sorted(self.params) != sorted(accepted):
             raise ConfigError(f"constraint {self.name}: params {sorted(self.params)}, accepted {sorted(accepted)}")
+
+    def _check_row(self) -> None:
+        """Nothing may be called enforced that the filter does not enforce."""
+        if not self.runtime.endswith("row"):
+            return
+        if self.source == "simulation only":
+            raise ConfigError(
+                f"constraint {self.name}: a {self.runtime} needs a source on the robot, got {self.source!r}"
+            )
+        rows = HARD_ROWS if self.runtime == "hard row" else HARD_ROWS | SOFT_ROWS
+        if self.margin not in rows:
+            raise ConfigError(
+                f"constraint {self.name}: the filter has no {self.runtime} for margin {self.margin}, only for "
+                f"{sorted(rows)}; accepted here: {[r for r in RUNTIMES if not r.endswith('row')]}"
+                + (" and soft row" if self.margin in SOFT_ROWS else "")
+            )
 
     @property
     def remembers(self) -> bool:

@@ -8,8 +8,10 @@ import pytest
 import torch
 import yaml
 
-from palmar.safety.constraints import ConstraintSet, load, parse
+from palmar.safety.constraints import HARD_ROWS, SOFT_ROWS, ConstraintSet, load, parse
 from palmar.safety.robot import Limits
+from palmar.safety.rows import KINDS
+from palmar.safety.stop import FAILURES
 from palmar.safety.types import ConfigError, Measurement
 
 N = 5
@@ -233,3 +235,25 @@ def test_files_that_are_no_constraint_files_are_refused(tmp_path, content):
 def test_hash_ignores_layout_and_notices_values():
     assert parse(yaml.safe_dump(yaml.safe_load(TEXT), sort_keys=False), LIMITS).hash() == FILE.hash()
     assert mutated("table_force", limit=5.1).hash() != FILE.hash()
+
+
+@pytest.mark.parametrize(
+    ("margin", "runtime", "accepted"),
+    [("contact_force", "hard row", False), ("wrench", "soft row", False), ("joint_torque", "hard row", False),
+     ("joint_torque", "soft row", True), ("joint_torque", "monitor", True), ("self_clearance", "soft row", True)],
+)  # fmt: skip
+def test_what_the_filter_does_not_enforce_cannot_be_called_a_row(margin, runtime, accepted):
+    one = next((c for c in FILE.constraints if c.margin == margin), FILE.constraints[0])
+    if one.margin != margin:
+        one = replace(one, name=margin, margin=margin, params={"force": 1.0}, runtime="monitor")
+    if accepted:
+        assert replace(one, runtime=runtime, source="measured").runtime == runtime
+    else:
+        with pytest.raises(ConfigError, match=f"no {runtime} for margin {margin}, only for .*self_clearance"):
+            replace(one, runtime=runtime, source="measured")
+
+
+def test_the_margins_that_may_be_rows_are_those_of_the_problem_and_of_the_proof():
+    of_the_proof = set(FAILURES) - {"", "verifier_effort"}
+    assert HARD_ROWS | SOFT_ROWS == set(KINDS.values()) | of_the_proof
+    assert not HARD_ROWS & SOFT_ROWS and of_the_proof <= HARD_ROWS
