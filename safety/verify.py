@@ -96,7 +96,7 @@ def verify_stop(tree, bounds, space, obstacles, q, v, a, dt, w):
     """Whether the stop from (q, v, a) keeps every joint limit and clearance at every tick until rest.
 
     Joint limits are checked at every tick.  Clearances are evaluated at the start; those that the whole stop
-    could use up also at the end and, by bisection, wherever ``_between`` cannot exclude a violation at a tick
+    could use up also at the end and, by bisection, wherever ``_doubtful`` cannot exclude a violation at a tick
     in between, at most SAMPLES times.  When those do not suffice the stop counts as not verified.
 
     People are where they are said to be, and come from there: k ticks into the stop they have come nearer by
