@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from palmar.benchmarks.mutants_places import Place, places
+from palmar.benchmarks.mutants_report import RESULTS, write
 
 SEED, COUNT, LEAST = 6, 240, 2
 """Of the drawing: how many in all, spread by lines of code, and the fewest of a file."""
@@ -36,9 +37,6 @@ CPU_S = 150
 MARKS = "not slow and not gpu and not fault"
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("assets", "benchmarks", "cli", "configs", "policies", "real_robot", "rollouts", "safety", "sim")
-RESULTS = ROOT / "benchmarks" / "results" / "mutants.json"
-EXPLAINED = ROOT / "benchmarks" / "mutants_explained.json"
-REPORT = ROOT / "docs" / "mutation.md"
 
 TESTS = {
     "barrier": "qp stop filter_stops", "batched": "batched", "batched_obstacles": "batched", "batched_rows": "batched",
@@ -183,9 +181,9 @@ def _child(at: Path, cache: Path, tests: list[str], out: Path) -> None:
         del sys.modules[name]
     sys.path.insert(0, str(at / "names"))
     sys.dont_write_bytecode = True
-    recorder = _Recorder()
+    recorder, files = _Recorder(), [f"tests/safety/test_{name}.py" for name in tests]
     code = pytest.main(
-        ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:random_order", "-m", MARKS, *tests], plugins=[recorder]
+        ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:random_order", "-m", MARKS, *files], plugins=[recorder]
     )
     verdict = {0: "survived", 1: "killed", 2: "killed", 3: "killed"}.get(int(code), f"pytest said {code}")
     out.write_text(json.dumps({"verdict": verdict, "by": recorder.by}))
@@ -210,57 +208,52 @@ def _libraries() -> None:
     njit(lambda x: x + 1)(1)
 
 
-def _of(names: str) -> list[str]:
-    return [f"tests/safety/test_{name}.py" for name in names.split()]
-
-
-def _save(results: dict[str, Any]) -> None:
-    RESULTS.with_suffix(".tmp").write_text(json.dumps(results, indent=1) + "\n")
-    RESULTS.with_suffix(".tmp").replace(RESULTS)
+def judge_all(copy: Copy, drawn: dict[str, tuple[str, Place]], *, again: bool, rest: bool) -> None:
+    """Judge what is not judged yet, and survivors where that is asked for."""
+    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    everything = {p.stem.removeprefix("test_") for p in (copy.at / "tests/safety").glob("test_*.py")}
+    sound: set[str] = set()
+    for key, (module, place) in drawn.items():
+        known = results.get(key)
+        if known and not (known["verdict"] == "survived" and (again or rest)):
+            continue
+        tests = sorted(everything - set(TESTS[module].split())) if rest else TESTS[module].split()
+        for test in (t for t in tests if t not in sound):
+            told = copy.judge(module, None, [test])
+            if told["verdict"] != "survived":
+                raise SystemExit(f"test_{test} fails on the code as it is: {told}")
+            sound.add(test)
+        told = copy.judge(module, place, tests)
+        source = (copy.at / "safety" / f"{module}.py").read_bytes()
+        lines = [text.split(b"\n")[place.line - 1].strip().decode() for text in (source, place.apply(source))]
+        results[key] = {"module": module, "line": place.line, "name": place.name, "kind": place.kind,
+                        "original": lines[0], "mutant": lines[1], **told,
+                        "first": known["first"] if known else told["verdict"],
+                        "judged": sorted({*tests, *(known["judged"] if known else ())})}  # fmt: skip
+        RESULTS.with_suffix(".tmp").write_text(json.dumps(results, indent=1) + "\n")
+        RESULTS.with_suffix(".tmp").replace(RESULTS)
+        print(f"{told['verdict']:9} {told['cpu_s']:6} s  safety/{module}.py:{place.line}  [{told['by']}]", flush=True)
+        print(f"    {lines[0]}\n    {lines[1]}", flush=True)
 
 
 def main() -> None:
-    """Judge what is not judged yet."""
+    """Judge what is not judged yet and write the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--modules", nargs="+", help="only these files of safety")
     parser.add_argument("--again", action="store_true", help="judge survivors once more, after a change of the tests")
     parser.add_argument("--rest", action="store_true", help="judge survivors by all other files of tests/safety")
     parser.add_argument("--folder", type=Path, help="keep the copy of the tree and its compiled kernels here")
+    parser.add_argument("--report", action="store_true", help="judge nothing, only write the report")
     args = parser.parse_args()
-    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    _libraries()
-    with tempfile.TemporaryDirectory() as temporary:
-        copy = Copy(args.folder or Path(temporary))
-        counts = shares(copy.at)
-        modules = args.modules or list(counts)
-        drawn = draw(modules, copy.at, counts)
-        everything = sorted(p.relative_to(copy.at).as_posix() for p in (copy.at / "tests/safety").glob("test_*.py"))
-        sound: set[str] = set()
-        for key, (module, place) in drawn.items():
-            known = results.get(key)
-            if known and not (known["verdict"] == "survived" and (args.again or args.rest)):
-                continue
-            tests = _of(TESTS[module])
-            if args.rest:
-                tests = [t for t in everything if t not in tests]
-            for test in (t for t in tests if t not in sound):
-                told = copy.judge(module, None, [test])
-                if told["verdict"] != "survived":
-                    raise SystemExit(f"{test} fails on the code as it is: {told}")
-                sound.add(test)
-            told = copy.judge(module, place, tests)
-            source = (copy.at / "safety" / f"{module}.py").read_bytes()
-            lines = [text.split(b"\n")[place.line - 1].strip().decode() for text in (source, place.apply(source))]
-            first = known["first"] if known else told["verdict"]
-            judged = (known["judged"] if known else []) + [t.split("test_")[1][:-3] for t in tests]
-            results[key] = {"module": module, "line": place.line, "name": place.name, "kind": place.kind,
-                            "original": lines[0], "mutant": lines[1], **told, "first": first,
-                            "judged": sorted(set(judged))}  # fmt: skip
-            _save(results)
-            print(
-                f"{told['verdict']:9} {told['cpu_s']:6} s  safety/{module}.py:{place.line}  [{told['by']}]", flush=True
-            )
-            print(f"    {lines[0]}\n    {lines[1]}", flush=True)
+    counts = shares(ROOT)
+    if not args.report:
+        _libraries()
+        with tempfile.TemporaryDirectory() as temporary:
+            copy = Copy(args.folder or Path(temporary))
+            counts = shares(copy.at)
+            drawn = draw(args.modules or list(counts), copy.at, counts)
+            judge_all(copy, drawn, again=args.again, rest=args.rest)
+    write(list(draw(list(counts), ROOT, counts)), CPU_S)
 
 
 if __name__ == "__main__":
