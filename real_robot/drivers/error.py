@@ -1,4 +1,4 @@
-"""What a driver says instead of a state that it does not have, and the check that every command passes first."""
+"""What a driver says instead of a state that it does not have, and the checks that commands pass first."""
 
 from __future__ import annotations
 
@@ -31,6 +31,18 @@ def checked(command: Command, joints: Sequence[str]) -> tuple[Array, Array | Non
         if name in found and np.any(found[name] < 0.0):
             raise CommandRefused(f"{name} must be >= 0, got {found[name].tolist()}")
     return found["q"], found.get("stiffness"), found.get("damping")
+
+
+def check_near(q: Array, here: Array, joints: Sequence[str], *, most: float, what: str) -> None:
+    """Refuse targets q (n,) [rad] that are farther than ``most`` [rad] from ``here`` (n,) [rad], which is ``what``.
+
+    Raises:
+        CommandRefused: It names the joint that is farthest away.
+    """
+    far = np.abs(q - here)
+    i = int(np.argmax(far))
+    if far[i] > most:
+        raise CommandRefused(f"{joints[i]}: {q[i]:.4f} rad is {far[i]:.4f} from {what}, at most {most}")
 
 
 def _vector(name: str, value: object, joints: Sequence[str]) -> Array:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from palmar.real_robot.drivers import fr3_identity
-from palmar.real_robot.drivers.error import DriverError, checked
+from palmar.real_robot.drivers.error import DriverError, check_near, checked
 from palmar.real_robot.drivers.fr3_config import Fr3Config
 from palmar.real_robot.drivers.fr3_follow import Follower
 from palmar.real_robot.drivers.fr3_link import CONNECT_TIME, Link, fault, libfranka
@@ -292,9 +292,4 @@ class Fr3:
         self._motion, self._follower, self._answered = None, None, True
 
     def _near(self, q: Array, setpoint: Array) -> None:
-        far = np.abs(q - setpoint)
-        i = int(np.argmax(far))
-        if far[i] > self.config.jump:
-            raise CommandRefused(
-                f"{self.joints[i]}: {q[i]:.4f} rad is {far[i]:.4f} from the set-point, at most {self.config.jump}"
-            )
+        check_near(q, setpoint, self.joints, most=self.config.jump, what="the set-point")

@@ -28,19 +28,15 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.utilities import try_shutdown
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
-from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+from trajectory_msgs.msg import JointTrajectory
 
-from palmar.real_robot.drivers.error import DriverError, checked
+from palmar.real_robot.drivers.error import DriverError, check_near, checked
 from palmar.real_robot.drivers.ros2_control import Ros2ControlConfig
 from palmar.real_robot.nodes import commanding, stamps
+from palmar.real_robot.nodes.commanding import Watch
 from palmar.real_robot.nodes.topics import NEWEST, SENSOR
-from palmar.safety.types import Array, Command, CommandRefused, ConfigError
+from palmar.safety.types import Array, Command, ConfigError
 from palmar.sim.interface import RobotState
-
-LOOK_AROUND = 0.5
-"""How often the graph is asked who listens and who else commands [s]."""
-GAP = 0.2
-"""Commands farther apart than this say nothing about a velocity [s]."""
 
 
 class Ros2Control:
@@ -63,8 +59,8 @@ class Ros2Control:
         self._fault, self._why, self._seq = "", "", 0
         self._state: tuple[float, float, Array, Array, Array] | None = None
         self._sent: tuple[float, Array] | None = None
-        self._velocity, self._published, self._looked = np.zeros(len(joints)), 0.0, 0.0
-        self._near_since, self._braking = time.monotonic(), None
+        self._velocity, self._published, self._braking = np.zeros(len(joints)), 0.0, None
+        self._ends = (np.array(config.low), np.array(config.high)) if config.low else (-np.inf, np.inf)
         self._context = Context()
         rclpy.init(context=self._context, domain_id=config.domain or None)
         self._node = rclpy.create_node("palmar_device", context=self._context, namespace=config.namespace or None)
@@ -75,6 +71,7 @@ class Ros2Control:
         self._topic = f"{config.controller}/{'joint_trajectory' if trajectory else 'commands'}"
         message = JointTrajectory if trajectory else Float64MultiArray
         self._publisher = self._node.create_publisher(message, self._topic, NEWEST)
+        self._watch = Watch(self._node, self._topic, follow=config.follow, follow_time=config.follow_time)
         try:
             self._wait(config.wait)
             self._order = self._ask_joints()
@@ -101,7 +98,8 @@ class Ros2Control:
             age = "none yet" if s is None else f"{1e3 * (now - s[1]):.0f} ms old"
             why = f" ({self._why})" if self._why else ""
             raise DriverError(f"no_state: the newest joint state is {age}, at most {1e3 * self.config.fresh:.0f}{why}")
-        self._watch(now, s[2])
+        far = 0.0 if self._sent is None else float(np.abs(s[2] - self._sent[1]).max())
+        self._fault = self._watch.fault(now, far) or self._fault
         return RobotState(t=s[1], seq=self._seq, q=s[2], qd=s[3], tau=s[4])
 
     def write(self, command: Command) -> None:
@@ -118,15 +116,13 @@ class Ros2Control:
             raise DriverError(self._fault)
         if self._state is None:
             raise DriverError("no_state: read before the first command")
-        far = np.abs(q - self._state[2])
-        i = int(np.argmax(far))
-        if far[i] > self.config.jump:
-            raise CommandRefused(f"{self.joints[i]}: {far[i]:.3f} rad from where it is, at most {self.config.jump}")
+        check_near(q, self._state[2], self.joints, most=self.config.jump, what="where it is")
         now = time.monotonic()
         if now - self._published < 0.9 / self.config.commands:
             return
         self._braking = None
-        self._note(q, command.stamp)
+        self._velocity = commanding.velocity(q, command.stamp, self._sent)
+        self._sent = command.stamp, q
         self._publish(q, self._velocity, ahead=1.0 / self.config.commands)
         self._published = now
 
@@ -150,7 +146,8 @@ class Ros2Control:
             DriverError: If there is still no fresh state, no controller or a second commander.
         """
         self._fault, self._sent, self._velocity = "", None, np.zeros(len(self.joints))
-        self._near_since, self._looked, self._braking = time.monotonic(), 0.0, None
+        self._braking = None
+        self._watch.forgive()
         self._wait(0.3)
         self._until(lambda: self._state is not None and time.monotonic() - self._state[1] < self.config.fresh, 0.3)
         self.read()
@@ -242,34 +239,14 @@ class Ros2Control:
             raise stamps.SightRefused(f"non-finite: {kind} {found.tolist()}")
         return found
 
-    def _watch(self, now: float, q: Array) -> None:
-        """Does the hardware follow, and does nobody else command it?"""
-        if self._sent is None or np.abs(q - self._sent[1]).max() < self.config.follow:
-            self._near_since = now
-        elif now - self._near_since > self.config.follow_time:
-            self._fault = "not_following"
-        if now - self._looked > LOOK_AROUND:
-            self._looked = now
-            self._fault = commanding.alone(self._node, self._topic) or self._fault
-
-    def _note(self, q: Array, stamp: float) -> None:
-        """Velocity of the commands, from the last two."""
-        self._velocity = commanding.velocity(q, stamp, self._sent, gap=GAP)
-        self._sent = stamp, q
-
     def _publish(self, q: Array, v: Array, *, ahead: float) -> None:
         """Through q with velocity v after ``ahead`` [s], then to rest; or q alone, to a forwarder."""
         if self.config.kind == "forward":
             self._publisher.publish(Float64MultiArray(data=q[self._order].tolist()))
             return
-        rest = max(float(np.abs(v).max()) / self.config.brake, 1.0 / self.config.commands)
-        # its default settings refuse a trajectory that does not end at rest
-        points = [_point(q, v, ahead)] if ahead > 0.0 else []
-        points.append(_point(self._within(q + 0.5 * rest * v), np.zeros(len(q)), ahead + rest))
-        self._publisher.publish(JointTrajectory(joint_names=list(self._names), points=points))
-
-    def _within(self, q: Array) -> Array:
-        return np.clip(q, self.config.low, self.config.high) if self.config.low else q
+        c, (low, high) = self.config, self._ends
+        rest = {"brake": c.brake, "least": 1.0 / c.commands, "low": low, "high": high}
+        self._publisher.publish(commanding.to_rest(self._names, q, v, ahead=ahead, **rest))
 
     def _brake(self, now: float) -> None:
         """One step of the way to rest, for a forwarder, which has none of its own."""
@@ -278,13 +255,7 @@ class Ros2Control:
         begin, q, v = self._braking
         rest = max(float(np.abs(v).max()) / self.config.brake, 1e-3)
         t = min(now - begin, rest)
-        self._publish(self._within(q + v * (t - 0.5 * t * t / rest)), v, ahead=0.0)
+        self._publish(np.clip(q + v * (t - 0.5 * t * t / rest), *self._ends), v, ahead=0.0)
         self._published = now
         if t >= rest:
             self._braking = None
-
-
-def _point(q: Array, v: Array, t: float) -> JointTrajectoryPoint:
-    point = JointTrajectoryPoint(positions=q.tolist(), velocities=v.tolist())
-    point.time_from_start.sec, point.time_from_start.nanosec = divmod(round(t * 1e9), 10**9)
-    return point

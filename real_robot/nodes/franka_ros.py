@@ -23,27 +23,23 @@ from typing import Any
 import numpy as np
 import rclpy
 from rclpy.context import Context
-from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.utilities import try_shutdown
 from sensor_msgs.msg import JointState
-from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+from trajectory_msgs.msg import JointTrajectory
 
-from palmar.real_robot.drivers.error import DriverError, checked
+from palmar.real_robot.drivers.error import DriverError, check_near, checked
 from palmar.real_robot.drivers.franka_ros import FrankaRosConfig
 from palmar.real_robot.nodes import commanding
+from palmar.real_robot.nodes.commanding import Watch
+from palmar.real_robot.nodes.topics import NEWEST
 from palmar.safety.types import Command, CommandRefused, ConfigError
 from palmar.sim.interface import RobotState
 
 Array = np.ndarray
 NEWEST_STATE = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 """franka_ros2 publishes its convenience topics best effort: a reliable subscriber would never match."""
-COMMANDS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
-LOOK_AROUND = 0.5
-"""How often the graph is asked who else commands the controller [s]."""
-GAP = 0.2
-"""Commands farther apart than this say nothing about a velocity [s]."""
 
 
 class FrankaRos:
@@ -66,8 +62,7 @@ class FrankaRos:
         self._effort: tuple[float, Array] | None = None
         self._stamps = {"measured": -1, "desired": -1}
         self._sent: tuple[float, Array] | None = None
-        self._velocity, self._published, self._looked = np.zeros(7), 0.0, 0.0
-        self._near_since = time.monotonic()
+        self._velocity, self._published = np.zeros(7), 0.0
         self._context = Context()
         rclpy.init(context=self._context, domain_id=config.domain or None)
         self._node = rclpy.create_node("palmar_arm", context=self._context, namespace=config.namespace or None)
@@ -80,7 +75,8 @@ class FrankaRos:
             name = config.topic(config.broadcaster, topic)
             self._node.create_subscription(JointState, name, callback, NEWEST_STATE)
         self._topic = config.topic(config.controller, "joint_trajectory")
-        self._publisher = self._node.create_publisher(JointTrajectory, self._topic, COMMANDS)
+        self._publisher = self._node.create_publisher(JointTrajectory, self._topic, NEWEST)
+        self._watch = Watch(self._node, self._topic, follow=config.follow, follow_time=config.follow_time)
         self._wait()
 
     @property
@@ -102,7 +98,8 @@ class FrankaRos:
             age = "none yet" if m is None or e is None else f"{1e3 * (now - min(m[0], e[0])):.0f} ms old"
             why = f" ({self._why})" if self._why else ""
             raise DriverError(f"no_state: the arm's newest is {age}, at most {1e3 * self.config.fresh:.0f} ms{why}")
-        self._watch(now, m[1])
+        far = 0.0 if self._sent is None else float(np.abs(m[1] - self._sent[1]).max())
+        self._fault = self._watch.fault(now, far) or self._fault
         return RobotState(t=m[0], seq=self._seq, q=m[1], qd=m[2], tau=e[1])
 
     def write(self, command: Command) -> None:
@@ -122,16 +119,12 @@ class FrankaRos:
             raise DriverError(self._fault)
         if self._measured is None:
             raise DriverError("no_state: read before the first command")
-        far = np.abs(q - self._measured[1])
-        i = int(np.argmax(far))
-        if far[i] > self.config.jump:
-            raise CommandRefused(
-                f"{self.joints[i]}: {far[i]:.3f} rad from where the arm is, at most {self.config.jump}"
-            )
+        check_near(q, self._measured[1], self.joints, most=self.config.jump, what="where the arm is")
         now = time.monotonic()
         if now - self._published < 0.9 / self.config.rate:
             return
-        self._note(q, command.stamp)
+        self._velocity = commanding.velocity(q, command.stamp, self._sent)
+        self._sent = command.stamp, q
         self._publish(q, self._velocity, ahead=2.0 / self.config.rate)
         self._published = now
 
@@ -150,7 +143,7 @@ class FrankaRos:
             DriverError: If there is still no fresh state, no controller or a second commander.
         """
         self._fault, self._sent, self._velocity = "", None, np.zeros(7)
-        self._near_since, self._looked = time.monotonic(), 0.0
+        self._watch.forgive()
         self._wait(0.2)
         self.read()
         if self._fault:
@@ -217,32 +210,9 @@ class FrankaRos:
     def _refuse(self, why: str) -> None:
         self.refused, self._why = self.refused + 1, why
 
-    def _watch(self, now: float, q: Array) -> None:
-        """Does the arm follow, and does nobody else command it?"""
-        if self._sent is None or np.abs(q - self._sent[1]).max() < self.config.follow:
-            self._near_since = now
-        elif now - self._near_since > self.config.follow_time:
-            self._fault = "not_following"
-        if now - self._looked > LOOK_AROUND:
-            self._looked = now
-            self._fault = commanding.alone(self._node, self._topic) or self._fault
-
-    def _note(self, q: Array, stamp: float) -> None:
-        """Velocity of the commands, from the last two."""
-        self._velocity = commanding.velocity(q, stamp, self._sent, gap=GAP)
-        self._sent = stamp, q
-
     def _publish(self, q: Array, v: Array, *, ahead: float) -> None:
         """Through q with velocity v, then to rest; the trajectory begins when it arrives."""
         c, low, high = self.config, np.array(self.config.low), np.array(self.config.high)
-        rest = max(float(np.abs(v).max()) / c.brake, 1.0 / c.rate)
         there = np.clip(q + ahead * v, low, high)
-        points = [_point(there, v, ahead)] if ahead > 0.0 else []
-        points.append(_point(np.clip(there + 0.5 * rest * v, low, high), np.zeros(7), ahead + rest))
-        self._publisher.publish(JointTrajectory(joint_names=list(self.joints), points=points))
-
-
-def _point(q: Array, v: Array, t: float) -> JointTrajectoryPoint:
-    return JointTrajectoryPoint(
-        positions=q.tolist(), velocities=v.tolist(), time_from_start=Duration(seconds=t).to_msg()
-    )
+        rest = {"brake": c.brake, "least": 1.0 / c.rate, "low": low, "high": high}
+        self._publisher.publish(commanding.to_rest(self.joints, there, v, ahead=ahead, **rest))

@@ -175,7 +175,7 @@ def test_what_does_not_fit_is_refused_before_anything_moves(tmp_path):
             pass
     with pair(tmp_path, "trajectory") as (driver, controller):
         toy_until(driver)
-        with pytest.raises(CommandRefused, match="elbow: 0.5.. rad from where it is, at most 0.2"):
+        with pytest.raises(CommandRefused, match="elbow: 0.5100 rad is 0.5... from where it is, at most 0.2"):
             driver.write(Command(np.array([0.0, 0.51]), 1, time.monotonic()))
         time.sleep(0.1)
         assert controller.received == 0
