@@ -29,7 +29,7 @@ SEED ?= 1
 export OMP_NUM_THREADS := 1
 export PYTHONSAFEPATH := 1
 
-.PHONY: help setup demo test test-slow faults check format wheel bench clean isaac test-isaac peers
+.PHONY: help setup demo test test-slow faults check format wheel bench mutants clean isaac test-isaac peers
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -87,6 +87,9 @@ wheel: $(STAMP) ## build the wheel and import every module of it in a fresh envi
 bench: $(STAMP) ## the measurements, minutes each: runs/bench/*.json
 	@mkdir -p runs/bench
 	for name in sim filter deploy lift; do $(BIN)/palmar bench $$name --json runs/bench/$$name.json; done
+
+mutants: $(STAMP) ## changes of safety/ that no test notices, hours, goes on where it stopped: docs/mutation.md
+	nice -n 15 $(BIN)/python -m palmar.benchmarks.mutants --folder runs/mutants $(ARGS)
 
 isaac: $(ISAAC)/.palmar-installed ## Isaac Lab 3.0 in an environment of its own, for engine=isaaclab (Python 3.12; GBs)
 
