@@ -249,7 +249,7 @@ def main() -> None:
     if not args.report:
         _libraries()
         with tempfile.TemporaryDirectory() as temporary:
-            copy = Copy(args.folder or Path(temporary))
+            copy = Copy((args.folder or Path(temporary)).resolve())
             counts = shares(copy.at)
             drawn = draw(args.modules or list(counts), copy.at, counts)
             judge_all(copy, drawn, again=args.again, rest=args.rest)
