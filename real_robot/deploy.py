@@ -217,8 +217,9 @@ class _Truth:
         """Look; whether the task has succeeded."""
         if self._twin is None:
             return False
-        truth, tracked = self._twin.blocks["truth"].read(), self._twin.blocks["objects"].read()
-        assert truth is not None  # the control process, which is ready, needs a running twin
+        truth, tracked = self._twin.blocks["truth"].latest(), self._twin.blocks["objects"].latest()
+        if truth is None:
+            return False
         if tracked is not None and self._seen != bytes(tracked["seq"]):
             self._seen = bytes(tracked["seq"])
             self._errors.append(np.sum((tracked["position"] - truth["position"]) ** 2, axis=-1).mean())
@@ -241,7 +242,7 @@ def _watch(
     begin, truth, reason = time.monotonic(), _Truth(maps.get("twin"), target), "timeout"
     while reason == "timeout" and (used := time.monotonic() - begin) < timeout:
         children.check()
-        state = maps["control"].blocks["state"].read()
+        state = maps["control"].blocks["state"].latest()
         assert state is not None  # the start-up waited for it
         name, why = STATES[int(state["state"])].value, state["reason"].decode()
         if truth.done():
@@ -252,7 +253,7 @@ def _watch(
             say(f"{name} {why}".strip(), used / timeout)
             time.sleep(0.02)
     # Read now: from here on the policy is taken away, which is no intervention of the filter.
-    last = maps["control"].blocks["state"].read()
+    last = maps["control"].blocks["state"].latest()
     assert last is not None
     success = reason == "success" if truth.known else None
     return _Outcome(success, reason, time.monotonic() - begin, truth.error(), float(last["intervention_s"]))

@@ -126,7 +126,7 @@ class Operator:
         Raises:
             OperatorError: If the control process has not begun yet.
         """
-        s = self._map.blocks["state"].read()
+        s = self._map.blocks["state"].latest()
         if s is None:
             raise OperatorError("the control process has not begun yet")
         return status(s, self.names, time.monotonic())

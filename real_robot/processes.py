@@ -124,7 +124,7 @@ def bring_up(children: Processes, *, record: bool, say: Progress, cameras: bool 
     children.start("control", "control")
     say("starting control, bridge and policy", 0.0)
     control = _attach(Path(children.run.control_memory), "control", children)
-    _until(lambda: control.blocks["state"].read() is not None, READY, "control", children)
+    _until(lambda: control.blocks["state"].latest() is not None, READY, "control", children)
     say("configuring and activating nodes", 0.0)
     activate(children, *nodes)
     return maps | {"control": control}

@@ -81,11 +81,14 @@ def test_a_half_written_block_is_refused_and_so_is_a_damaged_one(path):
     block._seq[0] += np.uint64(1)
     with pytest.raises(shared.TornRead):
         block.read()
+    assert block.latest() is None
     block.write()
+    seen = block.latest()
     assert block.read() is not None
     block._data[5] ^= 1
     with pytest.raises(shared.TornRead):
         block.read()
+    assert block.latest() is seen
     owned.close()
 
 
