@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from palmar.benchmarks.checkpoint import run_jobs
-from palmar.benchmarks.count import Count
+from palmar.benchmarks.count import Count, Counted
 from palmar.benchmarks.filter import DT, Adversary, Reading, make_filter, start
 from palmar.benchmarks.provenance import meaning
-from palmar.safety.constraints import load
+from palmar.safety.constraints import ConstraintSet, load
 from palmar.safety.filter import Filter
+from palmar.safety.robot import RobotModel
 from palmar.safety.types import CommandRefused, People, State
 from palmar.sim.robots import load_robot
 
@@ -35,8 +36,6 @@ CASES = (
     ("panda_leap", "arm_hand"),
 )
 """Robot and constraint file by turns."""
-
-
 SOFT = ("torque_rate", "contact_approach")
 """Constraints that the filter softens by their file: their violations are told, not counted as broken promises."""
 
@@ -75,7 +74,8 @@ def episode(filter_: Filter, seed: int, ticks: int) -> tuple[np.ndarray, dict[st
     adversary, zero, now = Adversary(robot, rng), np.zeros(robot.n), 0.0
     sent = np.empty((ticks + 1, robot.n))
     sent[0] = start(filter_, robot, rng)
-    walkers, did = Walkers(rng), dict[str, int]()
+    # People draw from a generator of their own: with and without them the same chunks are sent.
+    walkers, did = Walkers(np.random.default_rng([seed, 1])), dict[str, int]()
     for k in range(ticks):
         now += DT if rng.random() > 0.001 else 4 * DT
         chunk = adversary.chunk(k, now, filter_.u)
@@ -95,6 +95,11 @@ def episode(filter_: Filter, seed: int, ticks: int) -> tuple[np.ndarray, dict[st
         did[name] = did.get(name, 0) + 1
         did["changed"] = did.get("changed", 0) + (verdict.changed and verdict.state is State.RUN)
     return sent, did
+
+
+def counted(robot: RobotModel, constraints: ConstraintSet, filter_: Filter, seed: int, ticks: int) -> Counted:
+    """What an episode's sent positions violate."""
+    return Count(robot, constraints)(episode(filter_, seed, ticks)[0], DT)
 
 
 def batch(job: list[Any]) -> dict[str, Any]:

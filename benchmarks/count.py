@@ -47,6 +47,11 @@ class Counted:
     violations: int
     """Commands that violate a hard row."""
 
+    @property
+    def worst(self) -> dict[str, float]:
+        """Smallest margin per constraint."""
+        return {name: tally.worst for name, tally in self.tallies.items()}
+
 
 @dataclass(frozen=True)
 class Motion:
@@ -97,7 +102,7 @@ class Count:
             if c.margin == "keep_out":
                 lower, upper = np.array(c.params["lower"]), np.array(c.params["upper"])
                 size, pos = 0.5 * (upper - lower), 0.5 * (upper + lower)
-                spec.worldbody.add_geom(name=_box(c), type=mujoco.mjtGeom.mjGEOM_BOX, size=size, pos=pos)
+                spec.worldbody.add_geom(name=f"keep_out/{c.name}", type=mujoco.mjtGeom.mjGEOM_BOX, size=size, pos=pos)
         self.model = spec.compile()
         self.model.opt.gravity[:] = 0.0
         self.data = mujoco.MjData(self.model)
@@ -183,7 +188,7 @@ class Count:
         reach = (self.half + self.radius)[low] + limit + FAR
         t, i = np.nonzero(~((gap * gap).sum(axis=-1) >= reach * reach))
         bound = box_bound(x[t, i], h[t, i], lower, upper) - self.radius[low[i]]
-        box = np.full(len(t), self.model.geom(_box(c)).id)
+        box = np.full(len(t), self.model.geom(f"keep_out/{c.name}").id)
         return self._smallest(m, t, self.geoms[low[i]], box, bound, limit)
 
     def _smallest(self, m: Motion, t: Array, one: Array, two: Array, bound: Array, limit: float) -> Array:
@@ -228,10 +233,6 @@ def box_bound(x: Array, h: Array, lower: Array, upper: Array) -> Array:
 
 def _dot(a: Array, b: Array) -> Array:
     return np.einsum("ci,ci->c", a, b)
-
-
-def _box(c: Constraint) -> str:
-    return f"keep_out/{c.name}"
 
 
 def _tally(margin: Array) -> Tally:

@@ -8,7 +8,8 @@ from closed_loop import DT, Run, moving
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palmar.benchmarks.filter import Reading, episode, make_filter
+from palmar.benchmarks.attack import counted as episode
+from palmar.benchmarks.filter import Reading, make_filter
 from palmar.safety import filter as module
 from palmar.safety import stop, tracking, verify
 from palmar.safety.bounds import Space, bounds_of
@@ -33,9 +34,9 @@ def test_no_sent_command_of_an_adversarial_episode_violates_anything(small_filte
 
 
 def test_nor_with_the_real_robot():
-    from palmar.benchmarks.filter import _load
+    from palmar.benchmarks.filter import load_shipped
 
-    robot, constraints = _load()
+    robot, constraints = load_shipped()
     nearest = {}
     for seed in (7, 11):
         count = episode(robot, constraints, make_filter(robot, constraints), seed, 1500)

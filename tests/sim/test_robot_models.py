@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from palmar.assets.fit_capsules import body_points, outside
-from palmar.benchmarks.filter import Count, Reading, episode, make_filter
+from palmar.benchmarks.attack import counted as episode
+from palmar.benchmarks.count import Count
+from palmar.benchmarks.filter import DT, Reading, make_filter
 from palmar.safety.constraints import load
 from palmar.safety.types import CONTACT_PAIRS, ConfigError
 from palmar.sim.arm_hand import ASSETS
@@ -143,8 +145,7 @@ def test_the_shipped_robot_is_unchanged():
 def test_home_is_inside_every_limit_and_clear_of_the_robot_and_the_table(name):
     robot = load_robot(name)
     constraints = load(CONSTRAINTS, robot.limits)
-    count = Count(robot, constraints, robot.home)
-    margins = count._space(robot.home)
+    margins = Count(robot, constraints)(np.stack([robot.home, robot.home]), DT).worst
     assert np.all((robot.home > robot.limits.q_min + 0.004) & (robot.home < robot.limits.q_max - 0.004))
     assert margins["self_clearance"] > 0.004
     assert margins["table_clearance"] > 0.05
@@ -167,7 +168,7 @@ def test_an_adversary_gets_no_other_robot_past_a_limit(name):
     constraints = load(CONSTRAINTS, robot.limits)
     at_home = make_filter(robot, constraints)
     at_home.start(Reading(0.0, 0, robot.home, np.zeros(robot.n), np.zeros(robot.n)))
-    count = episode(robot, constraints, make_filter(robot, constraints), 2, 2000)
+    count = episode(robot, constraints, make_filter(robot, constraints), 2, 1000)
     assert count.violations == 0, count.worst
     assert count.worst["joint_position"] < 0.01  # it came close to a limit
 
