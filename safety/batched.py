@@ -29,7 +29,7 @@ from palmar.safety.geometry import Kinematics
 from palmar.safety.interior_point import QP
 from palmar.safety.namespace import namespace
 from palmar.safety.obstacles import keep_outs
-from palmar.safety.qp import SLACK
+from palmar.safety.qp import SLACK, TankRows
 from palmar.safety.robot import RobotModel
 from palmar.safety.rows import CONTACT_SLACK
 from palmar.safety.types import Array, ConfigError
@@ -53,17 +53,6 @@ class BatchedConfig:
     def __post_init__(self) -> None:
         if not (0 < self.dt <= 0.02 and self.steps >= 1):
             raise ConfigError(f"need 0 < dt <= 0.02 and steps >= 1, got {self.dt}, {self.steps}")
-
-
-class Tank(NamedTuple):
-    """What the energy tanks allow in a tick, as ``qp.TankRows``: ``x . acceleration + share s <= room`` for each."""
-
-    x: Array
-    """(B, 2, n) [J s2/rad]."""
-    share: Array
-    """(B, 2) [J]"""
-    room: Array
-    """(B, 2) [J]"""
 
 
 class Answer(NamedTuple):
@@ -132,7 +121,7 @@ class BatchedFilter:
         return self._known[key]
 
     def solve(
-        self, q: Array, v: Array, a: Array, wanted: Array, *, cell: Cell | None = None, tank: Tank | None = None
+        self, q: Array, v: Array, a: Array, wanted: Array, *, cell: Cell | None = None, tank: TankRows | None = None
     ) -> Answer:
         """Accelerations nearest to the wanted ones.
 
@@ -167,7 +156,7 @@ class BatchedFilter:
         )
 
     def __call__(
-        self, q: Array, v: Array, a: Array, wanted: Array, *, cell: Cell | None = None, tank: Tank | None = None
+        self, q: Array, v: Array, a: Array, wanted: Array, *, cell: Cell | None = None, tank: TankRows | None = None
     ) -> tuple[Array, Array, Answer]:
         """One tick: positions and velocities after it, and what was done; see ``solve``."""
         found, dt = self.solve(q, v, a, wanted, cell=cell, tank=tank), self.config.dt
@@ -197,7 +186,7 @@ class BatchedFilter:
         low: Array,
         high: Array,
         barriers: list[Rows | None],
-        tank: Tank | None,
+        tank: TankRows | None,
     ) -> QP:
         """The QPs in z = (x / a_max, granted share where there is a tank, torque slack, contact slack)."""
         xp, scale = namespace(v), k.bounds.a

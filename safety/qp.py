@@ -52,11 +52,11 @@ class TankRows(NamedTuple):
     """What the energy tanks allow in a tick: ``x . acceleration + share s <= room`` for each (``tank.Tank.rows``)."""
 
     x: Array
-    """(2, n) [J s2/rad]."""
+    """(*B, 2, n) [J s2/rad]."""
     share: Array
-    """(2,) [J]: energy of granting the whole wanted rise of stiffness."""
+    """(*B, 2) [J]: energy of granting the whole wanted rise of stiffness."""
     room: Array
-    """(2,) [J]"""
+    """(*B, 2) [J]"""
 
 
 @njit(cache=True, nogil=True)

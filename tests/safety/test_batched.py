@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from palmar.safety import bounds, interior_point, stop
 from palmar.safety.barrier import BarrierConfig, Slots
-from palmar.safety.batched import BatchedConfig, BatchedFilter, Tank
+from palmar.safety.batched import BatchedConfig, BatchedFilter
 from palmar.safety.batched_obstacles import Cell
 from palmar.safety.batched_stop import box, stop_law
 from palmar.safety.batched_tree import converted, dynamics, gradient, links_of, pair_distances, place, table_heights
@@ -94,7 +94,7 @@ def answered(batched, recorded, *, tank, convert=lambda x: x):
         convert(x) for x in (q, v, a, wanted, ends, radius, objects, row, cost, room)
     )
     found = batched.solve(
-        q, v, a, wanted, cell=Cell(ends, radius, objects, 0.03), tank=Tank(row, cost, room) if tank else None
+        q, v, a, wanted, cell=Cell(ends, radius, objects, 0.03), tank=TankRows(row, cost, room) if tank else None
     )
     return found, x, code, share, kinds
 
