@@ -87,19 +87,26 @@ def shares(folder: Path) -> dict[str, int]:
 
 
 def uses(folder: Path) -> dict[str, set[str]]:
-    """Of each top-level name of the code that may hold kernels, the words it is made of."""
+    """Of each kernel and each value of a module, the names of others that it is made of."""
     found: dict[str, set[str]] = {}
     for path in (*(folder / "safety").glob("*.py"), *(folder / "sim").rglob("*.py"), *(folder / "tests").rglob("*.py")):
         for node in ast.parse(path.read_bytes()).body:
-            for target in getattr(node, "targets", None) or [getattr(node, "target", node)]:
-                if defined := getattr(node, "name", getattr(target, "id", "")):
-                    words = {getattr(n, "id", getattr(n, "attr", "")) for n in ast.walk(node)}
-                    found.setdefault(defined, set()).update(words)
+            if isinstance(node, ast.Assign | ast.AnnAssign):
+                defined = [n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+            elif isinstance(node, ast.FunctionDef) and any("njit" in ast.unparse(d) for d in node.decorator_list):
+                defined = [node.name]
+            else:
+                continue
+            names = [n for n in ast.walk(node) if isinstance(n, ast.Name)]
+            own = {a.arg for n in ast.walk(node) if isinstance(n, ast.arguments) for a in n.args}
+            own |= {n.id for n in names if isinstance(n.ctx, ast.Store)}
+            for name in defined:
+                found.setdefault(name, set()).update({n.id for n in names} - own)
     return found
 
 
 def reached(name: str, words: dict[str, set[str]]) -> set[str]:
-    """Names whose meaning may change with ``name``: by words, so rather too many."""
+    """Names whose meaning may change with ``name``, those of two modules not told apart: so rather too many."""
     found = {name}
     while more := {user for user, used in words.items() if used & found} - found:
         found |= more
