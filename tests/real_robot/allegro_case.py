@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
@@ -13,6 +14,7 @@ from grasping import Grasp
 from palmar.real_robot.drivers.allegro import open_driver
 from palmar.real_robot.drivers.allegro_config import AllegroConfig
 from palmar.real_robot.fakes.allegro_can import AllegroHand, Virtual
+from palmar.safety.types import Command
 
 JOINTS = (
     *("if_abd", "if_mcp", "if_pip", "if_dip", "mf_abd", "mf_mcp", "mf_pip", "mf_dip"),
@@ -66,6 +68,18 @@ class Controls:
 
     def grip(self):
         return self.hand.plant.grip()
+
+
+def command(q, **gains):
+    return Command(q=q, seq=1, stamp=time.monotonic(), **gains)
+
+
+def follow(driver, q, seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        driver.write(command(q))
+        driver.read()
+        time.sleep(0.01)
 
 
 @contextmanager

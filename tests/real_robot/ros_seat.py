@@ -164,3 +164,9 @@ def chunk(q, names=("shoulder", "elbow")):
 
 def values(status):
     return {v.key: v.value for v in status.values}
+
+
+def parameter(name, value):
+    from rclpy.parameter import Parameter
+
+    return Parameter(name, value=value)
