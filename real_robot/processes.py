@@ -95,7 +95,7 @@ class Processes:
             child.wait()
 
     def wind_down(self) -> None:
-        """End all but the recorder, in the order of ``ENDING``."""
+        """End all but the recorder, which may still be told how it went."""
         for name in ENDING:
             self.stop(name)
 
@@ -103,8 +103,8 @@ class Processes:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for name in reversed(list(self.running)):
-            self.stop(name)
+        self.wind_down()
+        self.stop("recorder")
         for path in self.run.memories:
             Path(path).unlink(missing_ok=True)  # only a process that was killed leaves its file
 

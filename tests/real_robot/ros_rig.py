@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import toy_robot as toy
+from control_rig import Bridge
 
 from palmar.real_robot import ros_env, shared
-from palmar.real_robot.layout import LAYOUTS, STATES
+from palmar.real_robot.layout import LAYOUTS
 
 
-class Rig:
+class Rig(Bridge):
+    """A toy robot with its bridge as processes; what a bridge would see, seen from here."""
+
     def __init__(self, folder, stack, **changes):
         import rclpy
 
@@ -26,6 +29,7 @@ class Rig:
         self.bridge = stack.enter_context(toy.process("nodes.bridge", self.run, self.env))
         path = Path(self.run.control_memory)
         self.map = shared.wait_attach(path, LAYOUTS, kind="control", robot=None, timeout=120)
+        self.blocks = self.map.blocks
         toy.until(lambda: self.state() is not None, 60, "control ready")
         self.lifecycle("palmar_bridge", "configure", "activate")
         self.context = rclpy.Context()
@@ -47,13 +51,6 @@ class Rig:
             steps += ["--do", t]
         done = subprocess.run(steps, env=self.env, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
-
-    def state(self):
-        return self.map.blocks["state"].read()
-
-    def filter_state(self):
-        s = self.state()
-        return STATES[int(s["state"])], s["reason"].decode()
 
     def asked(self):
         """Why the bridge asks for a hold; the filter names the first reason, which on a busy machine is another."""

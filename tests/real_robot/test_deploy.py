@@ -255,6 +255,15 @@ def test_what_cannot_be_is_refused_before_anything_starts(tmp_path, changes, mes
     assert not (tmp_path / "out" / "run.json").exists()
 
 
+def test_however_a_run_ends_the_policy_goes_first_and_the_recorder_last(tmp_path, monkeypatch):
+    run, ended = resolve(DeployConfig(out=str(tmp_path)))[0], []
+    monkeypatch.setattr(Processes, "stop", lambda children, name: ended.append(name))
+    with pytest.raises(KeyboardInterrupt):
+        with Processes(run):
+            raise KeyboardInterrupt
+    assert ended == ["policy", "images", "link", "bridge", "control", "hand", "arm", "fakes", "twin", "recorder"]
+
+
 def test_impossible_configurations_are_refused():
     for changes in (
         {"timeout": 0}, {"domain": 101}, {"task": "juggle"}, {"hardware": "robot"}, {"alignment": "jump"},
@@ -262,6 +271,8 @@ def test_impossible_configurations_are_refused():
     ):  # fmt: skip
         with pytest.raises(ConfigError):
             DeployConfig(out="x", **changes)
+    with pytest.raises(ConfigError, match=r"task is 'reach', accepted \['lift'\]"):
+        DeployConfig(out="x", task="reach")
 
 
 def arguments(*words):
