@@ -1,4 +1,4 @@
-"""One multiplier per constraint, moved by a PI controller on the mean cost of an episode."""
+"""One multiplier per constraint, moved by a PI controller on the mean cost of an episode, and what it weighs."""
 
 from __future__ import annotations
 
@@ -17,15 +17,19 @@ RELAX = 0.2
 
 
 @dataclass(frozen=True)
-class MultiplierConfig:
-    """How multipliers follow the overrun of budgets, and how they weigh costs."""
+class TargetConfig:
+    """What is aimed at, and when that begins."""
 
     budget_share: float = number(0.8, 1e-3, 1)
-    """Multipliers aim at this share of a budget, so that the mean of unseen episodes lands inside it."""
-    cost_floor: float = number(0.01, 1e-9)
-    """Smallest spread of a cost's advantage that counts as signal, in the cost's unit."""
+    """The mean cost aimed at is this share of a budget, so that the mean of unseen episodes lands inside it."""
     warmup: int = count(5, least=0)
-    """Rollouts before multipliers act: first the cost critics learn."""
+    """Rollouts before budgets count: first the cost critics learn."""
+
+
+@dataclass(frozen=True)
+class DualConfig(TargetConfig):
+    """How multipliers follow the overrun of budgets; without the proportional part it is plain dual ascent."""
+
     multiplier_p: float = number(0.5, 0)
     """Multiplier per relative overrun (proportional part)."""
     multiplier_i: float = number(0.05, 0)
@@ -33,21 +37,37 @@ class MultiplierConfig:
     multiplier_max: float = number(10.0, 1e-9)
 
 
+@dataclass(frozen=True)
+class MultiplierConfig(DualConfig):
+    """How multipliers follow the overrun of budgets, and how they weigh costs."""
+
+    cost_floor: float = number(0.01, 1e-9)
+    """Smallest spread of a cost's advantage that counts as signal, in the cost's unit."""
+
+
+def relative_overrun(mean: Array, target: Array, floor: float) -> Array:
+    """``e = (J - d) / max(d, floor)`` of mean costs J and targets d, (K,).
+
+    A mean cost cannot fall short of a target of zero, so its multiplier would only ever grow: no cost at all counts
+    as ``e = -RELAX`` there.
+    """
+    overrun = (mean - target) / np.maximum(target, floor)
+    return np.where((target == 0) & (mean == 0), -RELAX, overrun)
+
+
 class Multipliers:
     """``lambda_k >= 0`` from the overrun of the newest episodes.
 
-    With target ``d = budget_share * budget`` and relative overrun ``e = (J - d) / max(d, budget_floor)``,
-    J the mean undiscounted cost of an episode: ``I <- clip(I + i e, 0, max)`` and
-    ``lambda = clip(I + p e, 0, max)``.  The integral alone is the usual dual ascent, which oscillates; p
-    damps it.  ``e`` is limited to [-1, 1], because the first policies overrun a budget a hundredfold and
-    say nothing about where the multiplier has to be.  A mean cost cannot fall short of a budget of zero, so
-    its multiplier would only ever grow: a whole window without any cost counts as ``e = -RELAX``.
+    With target ``d = budget_share * budget`` and e the ``relative_overrun`` of J, the mean undiscounted cost of an
+    episode: ``I <- clip(I + i e, 0, max)`` and ``lambda = clip(I + p e, 0, max)``.  The integral alone is the usual
+    dual ascent, which oscillates; p damps it.  ``e`` is limited to [-1, 1], because the first policies overrun a
+    budget a hundredfold and say nothing about where the multiplier has to be.
 
     Source:
         Stooke, Achiam, Abbeel, "Responsive Safety in RL by PID Lagrangian Methods", ICML 2020; no derivative.
     """
 
-    def __init__(self, config: MultiplierConfig, budgets: Array, *, floor: float):
+    def __init__(self, config: DualConfig, budgets: Array, *, floor: float):
         self._config, self._floor = config, floor
         self.target = config.budget_share * np.asarray(budgets, dtype=np.float64)
         """Mean cost aimed at, (K,)."""
@@ -60,8 +80,7 @@ class Multipliers:
         if np.isnan(mean).any():
             return
         c = self._config
-        overrun = np.clip((mean - self.target) / np.maximum(self.target, self._floor), -1.0, 1.0)
-        overrun = np.where((self.target == 0) & (mean == 0), -RELAX, overrun)
+        overrun = np.clip(relative_overrun(mean, self.target, self._floor), -1.0, 1.0)
         self.integral = np.clip(self.integral + c.multiplier_i * overrun, 0.0, c.multiplier_max)
         self.value = np.clip(self.integral + c.multiplier_p * overrun, 0.0, c.multiplier_max)
 
@@ -74,17 +93,33 @@ class Multipliers:
         self.integral, self.value = state["integral"].numpy().copy(), state["value"].numpy().copy()
 
 
-def mixed_advantage(advantage: Tensor, multipliers: Array, cost_floor: float) -> Tensor:
-    """``(A_R - sum_k lambda_k A_k) / (1 + sum_k lambda_k)``.
+def unit_advantage(advantage: Tensor, cost_floor: float) -> Tensor:
+    """Every advantage centred and divided by its own spread over the rollout.
 
-    Every advantage is centred and divided by its own spread over the rollout, so lambda is a pure number: at
-    lambda_k = 1 one spread of cost k weighs as much as one spread of reward.  The spread of a cost counts as
-    at least ``cost_floor``: a constraint that is almost never touched must not have its noise blown up.
+    The spread of a cost counts as at least ``cost_floor``: a constraint that is almost never touched must not have
+    its noise blown up.
+
+    Args:
+        advantage: Reward first, then K costs in their units, (N, 1 + K).
+        cost_floor: In the unit of the costs.
+
+    Returns:
+        Pure numbers, (N, 1 + K).
+    """
+    floor = torch.full_like(advantage[0], cost_floor)
+    floor[0] = 1e-8
+    return (advantage - advantage.mean(0)) / torch.maximum(advantage.std(0, correction=0), floor)
+
+
+def mixed_advantage(advantage: Tensor, multipliers: Array, cost_floor: float) -> Tensor:
+    """``(A_R - sum_k lambda_k A_k) / (1 + sum_k lambda_k)`` of advantages in units of their spread.
+
+    So lambda is a pure number: at lambda_k = 1 one spread of cost k weighs as much as one spread of reward.
 
     Args:
         advantage: Reward first, then K costs in their units, (N, 1 + K).
         multipliers: lambda, (K,).
-        cost_floor: In the unit of the costs.
+        cost_floor: See ``unit_advantage``.
 
     Returns:
         (N,).
@@ -92,8 +127,5 @@ def mixed_advantage(advantage: Tensor, multipliers: Array, cost_floor: float) ->
     Source:
         Ray, Achiam, Amodei, "Benchmarking Safe Exploration in Deep RL", 2019 (the rescaling by 1 + lambda).
     """
-    floor = torch.full_like(advantage[0], cost_floor)
-    floor[0] = 1e-8
-    spread = torch.maximum(advantage.std(0, correction=0), floor)
-    unit, weights = (advantage - advantage.mean(0)) / spread, torch.as_tensor(multipliers, dtype=torch.float32)
+    unit, weights = unit_advantage(advantage, cost_floor), torch.as_tensor(multipliers, dtype=torch.float32)
     return (unit[:, 0] - unit[:, 1:] @ weights) / (1 + weights.sum())
