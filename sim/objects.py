@@ -141,24 +141,23 @@ def _bulkiest() -> Form:
 
 
 def fields(
-    model: mujoco.MjModel, names: Sequence[str], things: Sequence[Sequence[Thing]], mass: Array
+    model: mujoco.MjModel, names: Sequence[str], made_of: Sequence[Sequence[Solid]], mass: Array
 ) -> dict[str, Array]:
-    """Fields of the model that make bodies ``names`` the things (k, m) of masses (k, m) [kg] in k worlds.
+    """Fields of the model that make bodies ``names`` the ``solids`` (k, m) of masses (k, m) [kg] in k worlds.
 
     Bounding volumes of bodies and weights of constraints follow from these in ``mj_setConst``, which the engine calls.
     That also puts ``geom_rbound`` of meshes back to the compiled one (measured, MuJoCo 4.0), hence ``_bulkiest``.
     """
     body = [model.body(n).id for n in names]
     geom = [model.geom(f"{n}_geom").id for n in names]
-    solids = [[solid(model, t) for t in row] for row in things]
 
     def whole(field: str, ids: list[int], values: Array) -> Array:
-        out = np.tile(getattr(model, field), (len(things), *[1] * getattr(model, field).ndim))
+        out = np.tile(getattr(model, field), (len(made_of), *[1] * getattr(model, field).ndim))
         out[:, ids] = values
         return out
 
     def each(name: str) -> Array:
-        return np.array([[getattr(s, name) for s in row] for row in solids])
+        return np.array([[getattr(s, name) for s in row] for row in made_of])
 
     density = mass / each("volume")
     return {
@@ -176,10 +175,14 @@ def fields(
     }
 
 
-def solid(model: mujoco.MjModel, thing: Thing) -> Solid:
-    """MuJoCo's numbers of a thing; of a mesh, those its compiler found (centre of mass, principal axes)."""
-    if thing.family in MESHED:
-        return _meshed(model, model.mesh(library()[thing.form].name).id)
+def solids(model: mujoco.MjModel, things: Sequence[Sequence[Thing]]) -> list[list[Solid]]:
+    """MuJoCo's numbers of things (k, m); of a mesh, those its compiler found (centre of mass, principal axes)."""
+    forms = {t.form for row in things for t in row if t.family in MESHED}
+    meshes = {form: _meshed(model, model.mesh(library()[form].name).id) for form in forms}
+    return [[meshes[t.form] if t.family in MESHED else _solid(t) for t in row] for row in things]
+
+
+def _solid(thing: Thing) -> Solid:
     x, y, z = thing.half
     if thing.family == "box":
         inertia = 8 * x * y * z / 3 * np.array([y * y + z * z, x * x + z * z, x * x + y * y])

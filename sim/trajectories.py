@@ -149,9 +149,13 @@ def yawed(yaw: Array) -> Array:
 
 def product(a: Array, b: Array) -> Array:
     """Quaternion of rotation b followed by a, (*S, 4)."""
-    w = a[..., :1] * b[..., :1] - np.sum(a[..., 1:] * b[..., 1:], axis=-1, keepdims=True)
-    v = a[..., :1] * b[..., 1:] + b[..., :1] * a[..., 1:] + np.cross(a[..., 1:], b[..., 1:])
-    return np.concatenate([w, v], axis=-1)
+    p, x, y, z = np.moveaxis(a, -1, 0)
+    q, i, j, k = np.moveaxis(b, -1, 0)
+    parts = (
+        p * q - (x * i + y * j + z * k), p * i + q * x + (y * k - z * j), p * j + q * y + (z * i - x * k),
+        p * k + q * z + (x * j - y * i),
+    )  # fmt: skip
+    return np.stack(parts, axis=-1)
 
 
 def write(path: Path, trajectory: Trajectory) -> None:

@@ -173,9 +173,9 @@ class ClutterTask(Plain):
         """Start of worlds with drawn objects and joint positions q (k, n)."""
         model = self._scene(robot)
         things = [d.things + [_SPARE] * (MOST - len(d.things)) for d in drawn]
-        volume = np.array([[objects.solid(model, t).volume for t in row] for row in things])
-        mass = np.clip(density * volume, *self.config.mass)
-        made = objects.fields(model, self.objects, things, mass)
+        solids = objects.solids(model, things)
+        mass = np.clip(density * np.array([[s.volume for s in row] for row in solids]), *self.config.mass)
+        made = objects.fields(model, self.objects, solids, mass)
         poses, goal = np.zeros((len(drawn), MOST, 7)), np.zeros((len(drawn), MOST, len(GOAL)))
         poses[..., 0], poses[..., 2], poses[..., 3] = 0.3 * np.arange(MOST), PARKED, 1.0
         rgba = np.zeros((len(drawn), MOST, 4))

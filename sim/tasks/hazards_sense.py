@@ -6,7 +6,10 @@ hazards as upright cylinders of one size.  World frame, SI units.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+from numba import njit
 
 from palmar.sim import sightline
 from palmar.sim.kinematics import Hand
@@ -69,15 +72,35 @@ def free_cells(position: Array, quaternion: Array, hand: Hand, tip_radius: float
     low = hand.tips[..., 2].min(1) - tip_radius
     upright = np.abs(1 - 2 * (quaternion[..., 1] ** 2 + quaternion[..., 2] ** 2))
     top = position[..., 2] + HALF_HEIGHT * upright + RADIUS * np.sqrt(np.maximum(0, 1 - upright**2))
-    posts = np.broadcast_to(_POSTS, (len(low), *_POSTS.shape))
-    centre = np.concatenate([position[..., :2], posts], 1)
-    high = np.concatenate([top, np.full(posts.shape[:2], WALLS[0][1][2])], 1) > low[:, None]
+    centre = np.concatenate([position[..., :2], np.broadcast_to(_POSTS, (len(low), *_POSTS.shape))], 1)
+    high = np.concatenate([top, np.full((len(low), len(_POSTS)), WALLS[0][1][2])], 1) > low[:, None]
     room = WIDTH + np.concatenate([np.full(position.shape[1], RADIUS), np.full(len(_POSTS), _POST_RADIUS)])
-    to = (centre - hand.palm[:, None, :2])[:, None]  # (B, 1, o, 2)
-    way = CELLS[None, :, None]
-    along = np.clip(np.sum(to * way, -1) / np.maximum(np.sum(way * way, -1), 1e-9), 0, 1)
-    gap, now = np.linalg.norm(to - along[..., None] * way, axis=-1), np.linalg.norm(to, axis=-1)
-    barred = (high[:, None] & (gap < room) & (gap < now - 1e-9)).any(-1)
     cell = hand.palm[:, None, :2] + CELLS
     inside = np.all([(cell[..., i] >= lo) & (cell[..., i] <= hi) for i, (lo, hi) in enumerate(WORKSPACE)], axis=0)
-    return (inside & ~barred).sum(1).astype(np.float64)
+    return (inside & ~_barred(hand.palm, centre, high, room)).sum(1).astype(np.float64)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _barred(palm, centre, high, room):
+    """Whether the straight way from palms (B, 3) to each of their CELLS is barred, (B, c) bool.
+
+    Args:
+        palm: [m], (B, 3).
+        centre: Of what stands there [m], (B, o, 2).
+        high: Whether it is in the way at all, (B, o) bool.
+        room: That the hand needs beside it [m], (o,).
+    """
+    out = np.zeros((len(palm), len(CELLS)), dtype=np.bool_)
+    for w in range(len(palm)):
+        for o in range(len(room)):
+            if not high[w, o]:
+                continue
+            x, y = centre[w, o, 0] - palm[w, 0], centre[w, o, 1] - palm[w, 1]
+            now = math.sqrt(x * x + y * y)
+            for c in range(len(CELLS)):
+                i, j = CELLS[c, 0], CELLS[c, 1]
+                along = min(max((x * i + y * j) / max(i * i + j * j, 1e-9), 0.0), 1.0)
+                u, v = x - along * i, y - along * j
+                gap = math.sqrt(u * u + v * v)
+                out[w, c] |= gap < room[o] and gap < now - 1e-9
+    return out

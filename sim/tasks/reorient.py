@@ -145,6 +145,7 @@ class ReorientTask(Plain):
 
     def __init__(self, config: ReorientConfig):
         self.config = config
+        self._held: tuple[RobotModel, Hand] | None = None
 
     def io(self, robot: RobotModel, batch: int, *, nthread: int = 1) -> ReorientIO:
         """The policy's side of the task."""
@@ -163,7 +164,9 @@ class ReorientTask(Plain):
         if robot.name not in ROBOTS:
             raise ConfigError(f"reorient knows the palm-up posture of {ROBOTS}, got {robot.name!r}")
         q = np.tile(np.array([*PALM_UP, *CRADLE]), (k, 1))
-        hand = Placed(robot).hand(q[:1])
+        if self._held is None or self._held[0] is not robot:
+            self._held = robot, Placed(robot).hand(q[:1])
+        hand = self._held[1]
         poses = np.empty((k, 1, 7))
         poses[:, 0, :3] = hand.palm[0] + (np.array(LIES) + rng.normal(0, 0.001, (k, 3))) @ hand.rotation[0].T
         level = quaternion(hand.rotation)[0]

@@ -95,6 +95,7 @@ class TrackTask(Plain):
     def __init__(self, config: TrackConfig):
         self.config = config
         self._given = trajectories.read(Path(config.file)) if config.file else None
+        self._robot: RobotModel | None = None
 
     def io(self, robot: RobotModel, batch: int, *, nthread: int = 1) -> TrackIO:
         """The policy's side of the task."""
@@ -136,10 +137,12 @@ class TrackTask(Plain):
         Raises:
             ConfigError: If the arm does not reach one.
         """
-        kinematics, (palm, turned) = Placed(robot), grasp_of(robot)(pose)
+        if self._robot is not robot:
+            self._robot, self._kinematics, self._grasp = robot, Placed(robot), grasp_of(robot)
+        palm, turned = self._grasp(pose)
         q, n = np.tile(robot.home, (len(pose), 1)), robot.n_arm
         for _ in range(100):
-            hand = kinematics.hand(q)
+            hand = self._kinematics.hand(q)
             away = np.linalg.norm(hand.palm - palm, axis=1) + 0.1 * np.abs(hand.rotation - turned).max(axis=(1, 2))
             if away.max() < 1e-3:
                 return q

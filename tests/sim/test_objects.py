@@ -64,7 +64,9 @@ def worlds(plain, drawn):
     """One world per kind: the thing and a red herring, 0.5 m apart, standing on the table."""
     other = objects.draw(np.random.default_rng(0), "train", "polytope", large=False)
     batch = Batch(plain, nsim=len(drawn), nthread=1)
-    made = objects.fields(plain, NAMES, [[t, other] for t in drawn], np.tile([0.12, 0.3], (len(drawn), 1)))
+    made = objects.fields(
+        plain, NAMES, objects.solids(plain, [[t, other] for t in drawn]), np.tile([0.12, 0.3], (len(drawn), 1))
+    )
     for name, value in made.items():
         batch.expand(name)[:] = value
     batch.set_const()
@@ -114,7 +116,7 @@ def test_a_thing_falls_on_what_lies_below_it(plain, drawn):
     """Dropped on each other, things stop at the sum of their heights: mesh on primitive and primitive on mesh."""
     pairs = [(drawn[0], t) for t in drawn if t.family != "capsule"] + [(drawn[3], drawn[8]), (drawn[8], drawn[3])]
     batch = Batch(plain, nsim=len(pairs), nthread=1)
-    made = objects.fields(plain, NAMES, pairs, np.full((len(pairs), 2), 0.1))
+    made = objects.fields(plain, NAMES, objects.solids(plain, pairs), np.full((len(pairs), 2), 0.1))
     for name, value in made.items():
         batch.expand(name)[:] = value
     batch.set_const()
