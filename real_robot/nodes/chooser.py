@@ -109,10 +109,10 @@ class Learned:
         """
         from palmar.policies.bundle import BundlePolicy, load_bundle
         from palmar.policies.contract import TaskContract
-        from palmar.sim.policy_io import policy_io
+        from palmar.sim.tasks import find
 
         bundle = load_bundle(Path(run.bundle))
-        self._io = policy_io(run.task, robot)
+        self._io = find.load(run.task).io(robot, 1)
         bundle.check(robot, run.constraint_set(robot), TaskContract.of(run.task, self._io))
         self._policy, self.views = BundlePolicy(bundle), views.wanted(bundle.task.observation)
         self.rate = float(self._io.rate)

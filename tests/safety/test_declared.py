@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from imperfect import DT, Imperfect, drive
 
 from palmar.benchmarks.filter import Adversary, make_filter
 from palmar.safety.constraints import load
@@ -12,7 +13,6 @@ from palmar.safety.declared import Declared
 from palmar.safety.geometry import Kinematics
 from palmar.safety.types import ConfigError
 from palmar.sim import scene
-from palmar.sim.imperfect import DT, Imperfect, drive
 from palmar.sim.robots import arm_and_hand, load_robot
 
 DECLARED = Declared()

@@ -12,6 +12,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 import pytest
+from imperfect import Imperfect, drive
 
 from palmar.benchmarks.filter import Adversary
 from palmar.safety.chunks import ChunkConfig
@@ -21,7 +22,6 @@ from palmar.safety.filter import Filter, FilterConfig
 from palmar.safety.geometry import Kinematics
 from palmar.safety.hulls import hull_distance, load_detail
 from palmar.sim import menagerie, scene
-from palmar.sim.imperfect import Imperfect, drive
 from palmar.sim.robots import load_robot
 from palmar.sim.tasks.palm import FINGER_OF
 

@@ -11,8 +11,8 @@ from palmar.safety.types import ConfigError, People
 from palmar.sim import scene
 from palmar.sim.env import make_env
 from palmar.sim.people import ALONG, HALF, RADIUS, PeopleTracker, PeopleTrackerConfig, by_joints, poses
-from palmar.sim.policy_io import policy_io
 from palmar.sim.tasks import coworker_motion as motion
+from palmar.sim.tasks import find
 from palmar.sim.tasks.coworker import NEVER, CoworkerConfig, CoworkerTask, scripted
 from palmar.sim.tasks.lift import ground
 
@@ -139,7 +139,7 @@ def test_the_tracker_is_late_noisy_and_lossy_as_configured():
 
 
 def test_a_robot_without_a_tracker_sees_a_lost_person(robot):
-    io = policy_io("coworker", robot)
+    io = find.load("coworker").io(robot, 1)
     io.reset(np.array([0]), robot.home[None])
     from palmar.sim.interface import Seen
 

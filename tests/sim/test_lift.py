@@ -6,7 +6,7 @@ import pytest
 from palmar.safety.types import ConfigError, PalmarError
 from palmar.sim.interface import Seen
 from palmar.sim.kinematics import matrix, quaternion, rotation_vector, rotation_z
-from palmar.sim.policy_io import policy_io
+from palmar.sim.tasks import find
 from palmar.sim.tasks.lift import BLOCKS, LiftConfig, LiftTask, ground, surface_distance
 from palmar.sim.tracker import Tracker, TrackerConfig
 from palmar.sim.words import UnknownInstruction
@@ -110,21 +110,21 @@ def test_impossible_trackers_are_refused():
             TrackerConfig(**bad)
 
 
-def test_unknown_task_is_refused_with_the_known_ones(robot):
+def test_unknown_task_is_refused_with_the_known_ones():
     with pytest.raises(PalmarError, match="lift"):
-        policy_io("juggle", robot)
+        find.load("juggle")
 
 
 def test_observation_names_units_and_sizes_agree(robot):
     for task in ("lift", "reach"):
-        io = policy_io(task, robot)
+        io = find.load(task).io(robot, 1)
         assert len(io.obs_names) == len(io.obs_sizes) == len(io.obs_units)
         assert len(io.action_names) == io.action_dim
 
 
 def test_equal_inputs_give_equal_targets(robot):
     rng = np.random.default_rng(0)
-    ios = [policy_io("lift", robot, 1) for _ in range(2)]
+    ios = [find.load("lift").io(robot, 1) for _ in range(2)]
     position, quat = rng.uniform(0.4, 0.6, (1, 3, 3)), np.tile([1.0, 0, 0, 0], (1, 3, 1))
     for _ in range(5):
         action, q = rng.uniform(-1, 1, (1, 8)), robot.home[None] + rng.normal(0, 0.01, (1, robot.n))

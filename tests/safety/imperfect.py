@@ -14,8 +14,7 @@ import numpy as np
 from palmar.safety.declared import Declared
 from palmar.safety.filter import Filter
 from palmar.safety.robot import RobotModel
-from palmar.safety.types import Chunk, CommandRefused, State, Verdict
-from palmar.sim.interface import RobotState
+from palmar.safety.types import Chunk, CommandRefused, RobotState, State, Verdict
 
 Array = np.ndarray
 DT = 0.001
