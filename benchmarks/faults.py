@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from palmar.benchmarks import faults_commands, faults_readings, faults_world
+from palmar.benchmarks import faults_commands, faults_people, faults_readings, faults_targets, faults_world
 from palmar.benchmarks.checkpoint import run_jobs
-from palmar.benchmarks.injector import Case, Expect, Fault, Rig, broken
+from palmar.benchmarks.faults_case import Case, Expect, broken
+from palmar.benchmarks.injector import Fault, Rig
 from palmar.benchmarks.provenance import meaning
 
 Progress = Callable[[str, float], None]
@@ -30,7 +31,7 @@ EARLIEST, LATEST = 60, 200
 
 def cases() -> Iterator[Case]:
     """Every named case that runs in process."""
-    for part in (faults_readings, faults_commands, faults_world):
+    for part in (faults_readings, faults_commands, faults_targets, faults_people, faults_world):
         yield from part.cases()
 
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from palmar.benchmarks.injector import BEGIN, Case, Expect, Fault, Rig
+from palmar.benchmarks.faults_case import Case, Expect
+from palmar.benchmarks.injector import BEGIN, Fault, Rig
 from palmar.benchmarks.plant import Reading
 from palmar.safety.types import Chunk
 

@@ -8,7 +8,8 @@ import pytest
 from matrix import named
 
 from palmar.benchmarks.faults import campaign, cases
-from palmar.benchmarks.injector import Expect, Fault, Rig, broken
+from palmar.benchmarks.faults_case import Expect, broken
+from palmar.benchmarks.injector import Fault, Rig
 
 CASES = {case.id: case for case in cases()}
 
