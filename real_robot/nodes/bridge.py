@@ -24,17 +24,8 @@ from visualization_msgs.msg import MarkerArray
 from palmar.real_robot import shared
 from palmar.real_robot.config import RunConfig
 from palmar.real_robot.layout import FRESH, LAYOUTS, OPERATOR
-from palmar.real_robot.nodes import (
-    executed,
-    incoming,
-    outgoing,
-    parameters,
-    poses,
-    spinning,
-    stamps,
-    topics,
-    trajectory,
-)
+from palmar.real_robot.nodes import executed, incoming, outgoing, parameters, poses, spinning, topics, trajectory
+from palmar.real_robot.nodes.chunks import ChunksIn
 from palmar.real_robot.nodes.incoming import Requests
 from palmar.real_robot.nodes.objects import ObjectsIn, ObjectsOut
 from palmar.real_robot.nodes.people import people
@@ -60,15 +51,14 @@ class Bridge(LifecycleNode):
         self._requests: Requests | None = None
         self._made: list[tuple[Any, Any]] = []
         self._active = False
-        self._received = self._seq = 0
-        self._last_number, self._lost = -1, 0
+        self._chunks: ChunksIn | None = None
+        self._counts = {"received": 0, "lost": 0}
         self._last_state, self._read_t = None, 0.0
         self._sent = executed.Sent()
         parameters.text(self, "expected_publisher", "", "the only node that may command; '' for whoever comes first")
         parameters.number(self, "horizon", trajectory.HORIZON, 0.01, trajectory.HORIZON, "latest target of a chunk [s]")
         parameters.number(self, "object_age", poses.OLDEST, 0.02, 5.0, "oldest tracked pose that is passed on [s]")
         self.add_on_set_parameters_callback(self._on_parameters)
-        self._commanders = trajectory.Publishers()
 
     # Lifecycle -------------------------------------------------------------------------------------------
 
@@ -84,22 +74,13 @@ class Bridge(LifecycleNode):
             path = Path(self.run.twin_memory)
             twin = shared.wait_attach(path, LAYOUTS, kind="twin", robot=same, timeout=CONTROL_WAIT)
             self._maps.append(twin)
-        self._chunk, self._people = control.blocks["chunk"], control.blocks["people"]
-        self._control, requests = control.blocks["state"], Requests(control.blocks["request"])
-        previous = self._chunk.read()
-        self._seq = int(previous["seq"]) if previous is not None else 0
-        self._horizon = float(parameters.value(self, "horizon"))
-        requests.hold("bridge_inactive")
-        self._requests = requests
-        self._commanders = trajectory.Publishers(self._full(str(parameters.value(self, "expected_publisher"))))
-        self._create(control, twin)
+        self._people, self._control = control.blocks["people"], control.blocks["state"]
+        self._requests = Requests(control.blocks["request"])
+        self._requests.hold("bridge_inactive")
+        self._create(control, twin, self._requests)
         return TransitionCallbackReturn.SUCCESS
 
-    def _full(self, name: str) -> str:
-        """A node's full name; one without a leading slash is in the bridge's own namespace."""
-        return name if not name or name.startswith("/") else f"{self.get_namespace().rstrip('/')}/{name}"
-
-    def _create(self, control: shared.SharedMap, twin: shared.SharedMap | None) -> None:
+    def _create(self, control: shared.SharedMap, twin: shared.SharedMap | None, requests: Requests) -> None:
         """Publishers, subscriptions, services and timers; all guarded by ``_active``."""
         publish, names = self.create_lifecycle_publisher, self.run.objects
         self._joint_states = publish(JointState, topics.JOINT_STATES, 10)
@@ -109,15 +90,17 @@ class Bridge(LifecycleNode):
         publishers = [self._joint_states, self._diagnostics, self._state, self._executed]
         self._objects = ObjectsOut(self, names, twin.blocks["objects"]) if twin else None
         publishers += self._objects.publishers if self._objects else []
-        # rclpy passes the message's info to a callback of two arguments, though its annotation knows only one.
-        on_chunk: Any = self._on_chunk
-        subscriptions = [
-            self.create_subscription(JointTrajectory, topics.CHUNK, on_chunk, NEWEST),
-            self.create_subscription(MarkerArray, topics.PEOPLE, self._on_people, NEWEST),
-        ]
+        heeded = lambda: self._active  # noqa: E731
+        self._chunks = ChunksIn(
+            self, self.robot.joints, control.blocks["chunk"], requests,
+            expected=str(parameters.value(self, "expected_publisher")),
+            horizon=float(parameters.value(self, "horizon")),
+            counts=self._counts, refusals=self.refusals, heeded=heeded, changed=self._diagnose,
+        )  # fmt: skip
+        listen = self.create_subscription
+        subscriptions = [self._chunks.subscription, listen(MarkerArray, topics.PEOPLE, self._on_people, NEWEST)]
         if names and not twin:
             oldest, block = float(parameters.value(self, "object_age")), control.blocks["objects"]
-            heeded = lambda: self._active  # noqa: E731
             taken = ObjectsIn(self, names, block, oldest=oldest, refusals=self.refusals, heeded=heeded)
             subscriptions += taken.subscriptions
         services = [self.create_service(Trigger, f"~/{name}", self._operator(name)) for name in OPERATOR]
@@ -170,40 +153,13 @@ class Bridge(LifecycleNode):
             destroy(thing)
         for mapped in self._maps:
             mapped.close()
-        self._made, self._maps, self._requests = [], [], None
+        self._made, self._maps, self._requests, self._chunks = [], [], None, None
 
     def _on_parameters(self, changed: Sequence[Any]) -> SetParametersResult:
         """Every parameter of this node is about safety: none changes while it is active."""
         return parameters.judge(changed, active=self._active)
 
     # In --------------------------------------------------------------------------------------------------
-
-    def _on_chunk(self, message: JointTrajectory, info: Any) -> None:
-        """Check who spoke and what; pass it on with a monotonic time of receipt."""
-        received, transit = time.monotonic(), (time.time_ns() - info["source_timestamp"]) * 1e-9
-        if not self._active:
-            return
-        self._received += 1
-        self._check_graph()
-        if not self._commanders.obeyed:
-            detail = f"publishers besides the owner: {self._commanders.intruders}"
-            return self.refusals.note("second_publisher", detail)
-        number = info.get("publication_sequence_number") or info["source_timestamp"]
-        if number <= self._last_number:
-            return self.refusals.note("out_of_order", f"number {number} after {self._last_number}")
-        if "publication_sequence_number" in info and info["publication_sequence_number"] and self._last_number > 0:
-            self._lost += number - self._last_number - 1
-        self._last_number = number
-        try:
-            accepted = trajectory.parse(
-                message, joints=self.robot.joints, seq=self._seq + 1, received=received, horizon=self._horizon
-            )
-        except CommandRefused as error:
-            return self.refusals.note(str(error).split(":")[0], str(error))
-        self._seq += 1
-        sent, stamp = received - max(0.0, transit), stamps.seconds(message.header.stamp)
-        seen = received - (1e-9 * self.get_clock().now().nanoseconds - stamp) if stamp else float("nan")
-        incoming.write_chunk(self._chunk, accepted, sent=sent, seen=seen, lost=self._lost)
 
     def _on_people(self, message: MarkerArray) -> None:
         """Pass capsules on with a monotonic time of receipt; what is refused is as if it had not come."""
@@ -216,23 +172,8 @@ class Bridge(LifecycleNode):
         incoming.write_people(self._people, found)
 
     def _check_graph(self) -> None:
-        """Hold while another publisher is on the command topic, and say which."""
-        if not self._active:
-            return
-        infos = self.get_publishers_info_by_topic(topics.CHUNK)
-        ends = [(f"{i.node_namespace.rstrip('/')}/{i.node_name}", tuple(i.endpoint_gid)) for i in infos]
-        before = self._commanders.intruders
-        if self._commanders.update(ends):
-            self._last_number = -1
-        intruders = self._commanders.intruders
-        if intruders != before:
-            if intruders:  # rclpy refuses two severities from one line
-                self.get_logger().error(f"may not command on {topics.CHUNK}: {', '.join(intruders)}")
-            else:
-                self.get_logger().info(f"{topics.CHUNK} has one publisher again")
-            self._diagnose()
-        assert self._requests is not None
-        self._requests.hold("second_publisher" if intruders else "")
+        if self._active and self._chunks is not None:
+            self._chunks.look_around()
 
     def _operator(self, name: str) -> Any:
         def handle(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -274,7 +215,7 @@ class Bridge(LifecycleNode):
         return outgoing.filter_status(s, name=name, robot=self.robot.name, mode=self.run.mode)
 
     def _diagnose(self) -> None:
-        if not self._active:
+        if not self._active or self._chunks is None:
             return
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
@@ -284,19 +225,8 @@ class Bridge(LifecycleNode):
             first = DiagnosticStatus(level=DiagnosticStatus.STALE, name=name, message="control is silent")
         else:
             first = self._status(s)
-        message.status = [first, self._topic_status()]
+        message.status = [first, self._chunks.status(self.robot.name)]
         self._diagnostics.publish(message)
-
-    def _topic_status(self) -> DiagnosticStatus:
-        """Who commands and what was refused."""
-        intruders = self._commanders.intruders
-        return outgoing.status(
-            topics.named(self.get_namespace(), "palmar_command_topic"),
-            DiagnosticStatus.ERROR if intruders else DiagnosticStatus.OK,
-            f"refused: second publisher {', '.join(intruders)}" if intruders else "",
-            {"received": self._received, "passed": self._seq, "lost": self._lost, **self.refusals.counts},
-            hardware=self.robot.name,
-        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
