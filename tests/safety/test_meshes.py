@@ -32,8 +32,6 @@ DECLARED = Declared()
 KINDS = ("self", "sweep", "random", "table")
 NEAR = 0.02
 """Nobody asks how much further apart meshes are [m]."""
-ENFORCES = "detail" in FilterConfig.__dataclass_fields__
-needs_detail = pytest.mark.skipif(not ENFORCES, reason="this filter enforces capsules only")
 
 
 class Meshes:
@@ -170,7 +168,6 @@ def hostile(robot, meshes, seed, ticks, **config):
     return own, table
 
 
-@needs_detail
 @pytest.mark.parametrize("seed", [100, 2])
 def test_the_meshes_of_the_true_robot_stay_apart_and_off_the_table(robot, meshes, detail, seed):
     own, table = hostile(robot, meshes, seed, 2000, detail=detail)
@@ -178,7 +175,6 @@ def test_the_meshes_of_the_true_robot_stay_apart_and_off_the_table(robot, meshes
     assert table >= 0.0
 
 
-@needs_detail
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(200, 220))
 def test_and_over_two_hundred_thousand_ticks(robot, meshes, detail, seed):
@@ -187,7 +183,6 @@ def test_and_over_two_hundred_thousand_ticks(robot, meshes, detail, seed):
     assert table >= 0.0
 
 
-@needs_detail
 @pytest.mark.slow
 def test_capsules_alone_do_not_keep_the_meshes_apart(robot, meshes, detail):
     """Why skins and hulls are there; and that the count above can fail."""
