@@ -7,11 +7,12 @@ import json
 
 ABOUT = """
 Lists every task with its status, what is said to the policy, the engines that know it and how many
-costs it has; of one task also its constraints with their budgets and its configuration.  Prints a
-table, or JSON with --json.
+costs it has; of one task also the robots it knows, its constraints with their budgets and its
+configuration after overrides, which are refused as a training would.  Prints a table, or JSON with --json.
 """
 EXAMPLES = """
 palmar envs
+palmar envs lift task.hold=0.5
 palmar envs lift --json
 """
 
@@ -19,6 +20,7 @@ palmar envs lift --json
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     parser.add_argument("task", nargs="?", help="only this one, with its configuration")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="task.KEY=, constraints=NAME, ...")
     parser.add_argument("--json", action="store_true", help="print one JSON object with rows instead of a table")
 
 
@@ -31,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     known = find.names()
     if args.task is not None and args.task not in known:
         raise ConfigError(unknown("task", args.task, known))
-    rows = [_row(name) for name in known if args.task in (None, name)]
+    rows = [_row(name, args.overrides) for name in known if args.task in (None, name)]
     if args.json:
         print(json.dumps({"rows": rows}, indent=1))
     else:
@@ -39,15 +41,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _row(name: str) -> dict[str, object]:
-    """What there is to know about a task."""
+def _row(name: str, overrides: list[str]) -> dict[str, object]:
+    """What there is to know about a task with ``task.KEY=`` changed."""
     import numpy as np
 
     from palmar.cli import wiring
     from palmar.cli.config import choices, compose
     from palmar.safety.config import plain
 
-    parts = wiring.setup(compose([f"task={name}"]))
+    parts = wiring.setup(compose([f"task={name}", *overrides]))
     episode = parts.task.start(np.random.default_rng(0), parts.robot, 1)
     names = parts.task.config.constraints or parts.constraints.names
     held = parts.constraints.select(tuple(names))
@@ -58,7 +60,7 @@ def _row(name: str) -> dict[str, object]:
         "instruction": parts.task.instruction(episode.goal[0]),
         "constraints": {c.name: {"budget": c.budget, "unit": c.unit, "runtime": c.runtime} for c in held.constraints},
         "config": plain(parts.task.config),
-        "robots": choices("robot"),
+        "robots": parts.task.robots or choices("robot"),
         "engines": wiring.engines(name),
     }
 
@@ -89,4 +91,5 @@ def _print(rows: list[dict], *, full: bool) -> None:
             table.add_row(f"  {name}", f"{c['budget']:g} {c['unit']}", c["runtime"])
         console.print(table)
         for key, value in row["config"].items():
-            console.print(f"  task.{key}={value}", highlight=False)
+            every = "  (every one of the file)" if key == "constraints" and not value else ""
+            console.print(f"  task.{key}={value}{every}", highlight=False, markup=False)

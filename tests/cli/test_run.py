@@ -88,7 +88,11 @@ def test_envs_lists_tasks_with_their_budgets(palmar):
     assert {"lift", "reach"} <= set(rows)
     assert rows["lift"]["instruction"].startswith("lift the ")
     assert rows["lift"]["constraints"]["table_force"]["unit"] == "s"
-    assert "task.max_steps=" in palmar("envs", "reach")[1]
+    assert rows["lift"]["robots"] == ["fr3_leap", "panda_leap"] and "fr3_allegro" in rows["reach"]["robots"]
+    shown = palmar("envs", "reach", "task.max_steps=7")[1]
+    assert "task.max_steps=7\n" in shown and "task.constraints=[]  (every one of the file)" in shown
+    code, _, refused = palmar("envs", "reach", "task.hold=0")
+    assert code == 2 and "reach.hold must be positive, got 0" in refused
 
 
 def report(iteration, **changes):
