@@ -23,7 +23,7 @@ from palmar.real_robot.layout import STATES
 from palmar.real_robot.processes import DeployError, Processes, Progress, bring_up
 from palmar.real_robot.twin import DT
 from palmar.real_robot.twin_scene import Success, lift_world
-from palmar.safety.types import ConfigError
+from palmar.safety.types import ConfigError, State
 from palmar.sim.robots import load_robot
 
 TASKS = ("lift",)
@@ -239,21 +239,22 @@ def _watch(
     say: Progress,
 ) -> _Outcome:
     """Wait for success by the twin's truth, the end of the time, or a stop."""
+    control = maps["control"].blocks["state"]
     begin, truth, reason = time.monotonic(), _Truth(maps.get("twin"), target), "timeout"
     while reason == "timeout" and (used := time.monotonic() - begin) < timeout:
         children.check()
-        state = maps["control"].blocks["state"].latest()
-        assert state is not None  # the start-up waited for it
-        name, why = STATES[int(state["state"])].value, state["reason"].decode()
+        now = control.latest()
+        assert now is not None  # the start-up waited for it
+        state, why = STATES[int(now["state"])], now["reason"].decode()
         if truth.done():
             reason = "success"
-        elif name == "latched":
+        elif state is State.LATCHED:
             reason = f"stopped: {why}"
         else:
-            say(f"{name} {why}".strip(), used / timeout)
+            say(f"{state.value} {why}".strip(), used / timeout)
             time.sleep(0.02)
     # Read now: from here on the policy is taken away, which is no intervention of the filter.
-    last = maps["control"].blocks["state"].latest()
+    last = control.latest()
     assert last is not None
     success = reason == "success" if truth.known else None
     return _Outcome(success, reason, time.monotonic() - begin, truth.error(), float(last["intervention_s"]))
