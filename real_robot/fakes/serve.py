@@ -23,7 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from palmar.real_robot import realtime
+from palmar.real_robot import process, realtime
 from palmar.real_robot.config import RunConfig
 from palmar.real_robot.drivers import find
 from palmar.real_robot.drivers.error import DriverError
@@ -31,9 +31,9 @@ from palmar.real_robot.drivers.twin import twin_robot
 from palmar.real_robot.drivers.wire import WireRobot
 from palmar.real_robot.fakes.served import Served
 from palmar.real_robot.fakes.twin_plant import TwinBody
-from palmar.real_robot.process import Stopping, begin
+from palmar.real_robot.process import Stopping
 from palmar.safety.config import unknown
-from palmar.safety.types import ConfigError, PalmarError
+from palmar.safety.types import ConfigError
 
 PERIOD = 0.001
 WAIT = 10.0
@@ -118,13 +118,7 @@ def _tell(path: Path, settings: dict[str, Any]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve the fakes of ``--config FILE``."""
-    run, log = begin("fakes", argv)
-    try:
-        run_fakes(run, Stopping(), log)
-    except PalmarError as error:
-        log.error("%s: %s", type(error).__name__, error)
-        return 2
-    return 0
+    return process.main("fakes", run_fakes, argv)
 
 
 if __name__ == "__main__":

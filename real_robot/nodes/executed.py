@@ -15,11 +15,8 @@ import numpy as np
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from palmar.real_robot.layout import MAX_CHUNK
-from palmar.real_robot.nodes import topics
 from palmar.real_robot.nodes.trajectory import columns
 from palmar.safety.types import Array, CommandRefused
-
-EXECUTED_TOPIC = topics.EXECUTED
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ CHUNK = "palmar/chunk"
 EXECUTED = "palmar/executed"
 STATE = "palmar/state"
 PEOPLE = "palmar/people"
-INSTRUCTION = "palmar/instruction"
 JOINT_STATES = "joint_states"
 DIAGNOSTICS = "/diagnostics"
 

@@ -282,7 +282,7 @@ def test_a_twin_that_stands_still_is_an_error_and_not_an_old_picture(r, tmp_path
             cameras = rig(str(tmp_path / "rig.yaml"), "toy", only=["idle"], rate=30.0)
             source = TwinCameras(s.run, cameras)
             shots = []
-            toy.until(lambda: shots.extend(source.read()) or shots, 5.0, "a picture")
+            toy.until(lambda: shots.extend(source.read()) or shots, 30.0, "a picture")
             assert [shot.camera for shot in shots] == ["idle"]
         source.read()
         time.sleep(0.6)

@@ -137,13 +137,14 @@ def test_what_was_sent_in_place_of_a_chunk_is_told_and_only_then(rig):
     from trajectory_msgs.msg import JointTrajectory
 
     from palmar.real_robot.nodes.bridge import LATCHED
-    from palmar.real_robot.nodes.executed import EXECUTED_TOPIC, parse
+    from palmar.real_robot.nodes.executed import parse
+    from palmar.real_robot.nodes.topics import EXECUTED
 
     with talker(rig) as t:
         told, states = [], []
-        t.node.create_subscription(JointTrajectory, EXECUTED_TOPIC, told.append, 1)
+        t.node.create_subscription(JointTrajectory, EXECUTED, told.append, 1)
         t.node.create_subscription(DiagnosticStatus, "/palmar/state", states.append, LATCHED)
-        t.wait(lambda: t.node.count_publishers(EXECUTED_TOPIC) > 0, what="publisher discovered")
+        t.wait(lambda: t.node.count_publishers(EXECUTED) > 0, what="publisher discovered")
         toy.until(lambda: rig.filter_state()[0] is State.HOLD, 30.0, "hold")
         t.wait(
             lambda: np.allclose(rig.state()["q"], toy.HOME, atol=0.02),
@@ -201,19 +202,29 @@ def test_people_reach_the_control_process_and_what_is_no_person_is_counted(rig):
         assert people.version == before
 
 
-def test_a_killed_policy_node_means_hold_within_two_ticks_and_a_killed_bridge_too(rig):
+def kill_policy(rig):
+    """Kill a policy node while the robot follows it: when that was seen, and the ticks around it."""
     with toy.process("nodes.policy", rig.run, rig.env) as policy:
         rig.lifecycle("palmar_policy", "configure", "activate")
         toy.until(lambda: rig.filter_state()[0] is State.RUN, 60.0, "run")
         time.sleep(0.5)
         rig.map.rings["ticks"].drain(10**6)
+        before = float(rig.state()["lost_at"])
         policy.send_signal(signal.SIGKILL)
         policy.wait()
-        toy.until(lambda: rig.filter_state() == (State.HOLD, "policy_died"), 30.0, "hold")
+        toy.until(lambda: float(rig.state()["lost_at"]) > before, 30.0, "the policy's death seen")
     time.sleep(0.3)
-    ticks = rig.map.rings["ticks"].drain(10**6)
-    seen = float(rig.state()["lost_at"])
-    late = ticks[(ticks["t"] >= seen) & (ticks["state"] == STATES.index(State.RUN))]
-    assert seen > 0 and len(late) <= 2
+    return float(rig.state()["lost_at"]), rig.map.rings["ticks"].drain(10**6)
+
+
+def test_a_killed_policy_node_means_hold_within_two_ticks_and_a_killed_bridge_too(rig):
+    running = STATES.index(State.RUN)
+    for _ in range(5):
+        seen, ticks = kill_policy(rig)
+        assert rig.filter_state()[0] is State.HOLD
+        if ticks[ticks["t"] < seen]["state"][-1] == running:
+            break  # else this machine's own delays made the filter hold just then
+    assert rig.filter_state() == (State.HOLD, "policy_died")
+    assert np.count_nonzero((ticks["t"] >= seen) & (ticks["state"] == running)) <= 2
     rig.bridge.send_signal(signal.SIGKILL)
     toy.until(lambda: float(rig.state()["lost_at"]) > seen, 30.0, "the bridge's death seen")
