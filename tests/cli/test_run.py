@@ -202,7 +202,7 @@ def test_a_bench_writes_rows_and_where_they_came_from(palmar, tmp_path, monkeypa
     from palmar.benchmarks import sim
 
     whole = sim.run
-    small = {"rounds": 1, "steps": 2, "num_envs": 4, "tasks": ("lift",)}
+    small = {"rounds": 1, "steps": 2, "num_envs": 4, "tasks": ("reach",)}
     monkeypatch.setattr(sim, "run", lambda **asked: whole(**small, progress=asked["progress"]))
     code, out, _ = palmar("bench", "sim", "--quick", "--json", tmp_path / "sim.json")
     raw = json.loads((tmp_path / "sim.json").read_text())

@@ -80,9 +80,10 @@ def test_a_cut_off_file_is_refused_and_recovered_on_request(recorded, tmp_path):
     assert not run.complete and run.damage and np.array_equal(run.joints.q, recorded[1].q)
 
 
-def test_damaged_bytes_are_refused_or_harmless_but_never_another_error(recorded, tmp_path):
+def test_damaged_bytes_are_refused_or_harmless_but_never_another_error(small, tmp_path):
     """120 files with flipped, cut or doubled bytes: RolloutRefused, or exactly the recorded numbers."""
-    path, truth = recorded
+    path = tmp_path / "whole.mcap"
+    truth = small.simulate(path, steps=40)
     data, rng, refused = path.read_bytes(), np.random.default_rng(0), 0
     for i in range(120):
         bad = bytearray(data)
