@@ -25,7 +25,7 @@ from palmar.sim.scene import Block
 
 Array = np.ndarray
 PINCH = (0.038, 0.058)
-"""Width along x that the hand can pinch [m]: LEAP holds 4 to 6 cm, learning.md section 1."""
+"""Width along x that the hand can pinch [m]: LEAP holds 4 to 6 cm."""
 SMALL, LARGE = 0.062, 0.074
 """A small thing's longest side is at most the one, a large one's at least the other [m]."""
 LOWEST = 0.038
@@ -143,7 +143,7 @@ def _bulkiest() -> Form:
 def fields(
     model: mujoco.MjModel, names: Sequence[str], made_of: Sequence[Sequence[Solid]], mass: Array
 ) -> dict[str, Array]:
-    """Fields of the model that make bodies ``names`` the ``solids`` (k, m) of masses (k, m) [kg] in k worlds.
+    """Fields of the model by which bodies ``names`` are ``made_of`` solids (k, m) with masses (k, m) [kg] in k worlds.
 
     Bounding volumes of bodies and weights of constraints follow from these in ``mj_setConst``, which the engine calls.
     That also puts ``geom_rbound`` of meshes back to the compiled one (measured, MuJoCo 4.0), hence ``_bulkiest``.

@@ -40,12 +40,12 @@ _NOUNS = {
     "block": None, "object": None, "thing": None, "one": None,
     "cube": "cube", "box": "box", "cylinder": "cylinder", "can": "cylinder",
 }  # fmt: skip
+_VERBS = {"lift", "raise", "pick", "grasp", "up", "the", "a", "please", "and", "hold", "it"}
 PHRASES = {
     "train": ("lift the {}", "pick up the {}", "please lift the {}"),
     "test": ("raise the {}", "grasp the {} and hold it"),
 }
 """What is said of a block by split, in tasks that lift one among other things."""
-_VERBS = {"lift", "raise", "pick", "grasp", "up", "the", "a", "please", "and", "hold", "it"}
 
 CONES = {"pyramidal": mujoco.mjtCone.mjCONE_PYRAMIDAL, "elliptic": mujoco.mjtCone.mjCONE_ELLIPTIC}
 
@@ -206,12 +206,11 @@ class LiftTask(Plain):
         """Block centres (k, m, 2) at least ``spacing`` apart, uniform over those layouts (rejection)."""
         half = np.array(self.config.region) / 2
         out = np.empty((k, len(BLOCKS), 2))
-        todo = np.arange(k)
+        todo, (i, j) = np.arange(k), np.triu_indices(len(BLOCKS), 1)
         for _ in range(10_000):
             out[todo] = np.array([0.5, 0.0]) + rng.uniform(-half, half, (len(todo), len(BLOCKS), 2))
-            pair = [(i, j) for i in range(len(BLOCKS)) for j in range(i)]
-            gap = np.min([np.linalg.norm(out[todo, i] - out[todo, j], axis=-1) for i, j in pair], axis=0)
-            todo = todo[gap < self.config.spacing]
+            gap = np.linalg.norm(out[todo[:, None], i] - out[todo[:, None], j], axis=-1)
+            todo = todo[gap.min(axis=1) < self.config.spacing]
             if len(todo) == 0:
                 return out
         raise ConfigError(f"{len(BLOCKS)} blocks {self.config.spacing} m apart do not fit into {self.config.region} m")

@@ -178,7 +178,7 @@ def test_waiting_costs_a_fifth_of_not_looking(robot, rows):
     for name in ("oracle", "unaware"):
         env = make_env(CoworkerTask(CoworkerConfig()), robot, rows, num_envs=8, seed=2)
         policy = scripted()[name]()
-        obs, carry, total = env.reset(2), policy.start(8), 0.0
+        obs, carry, total = env.reset(2), policy.start(8), np.zeros(8)
         for _ in range(120):
             action, carry = policy.act(obs, carry)
             step = env.step(action)

@@ -133,19 +133,19 @@ def test_free_cells_fall_with_what_stands_around_and_not_for_a_hand_above(robot)
 def run(robot, rows, name, n, steps, seed):
     env = make_env(HazardsTask(HazardsConfig()), robot, rows, num_envs=n, seed=seed)
     policy = scripted()[name]()
-    obs, carry, cost = env.reset(seed), policy.start(n), 0.0
+    obs, carry, cost = env.reset(seed), policy.start(n), np.zeros((n, len(rows.names)))
     for _ in range(steps):
         action, carry = policy.act(obs, carry)
         step = env.step(action)
         obs, cost = step.obs, cost + step.cost
-    return env, step, cost
+    return step.info["success"], cost
 
 
 def test_care_costs_nothing_and_straight_ways_cost_every_hazard(robot, rows):
     at = [rows.names.index(name) for name in NAMES]
-    _, careful, kept = run(robot, rows, "oracle", 6, 149, 5)
-    _, straight, paid = run(robot, rows, "unaware", 6, 100, 5)
-    assert careful.info["success"].mean() > 0.6
+    lifted, kept = run(robot, rows, "oracle", 4, 145, 5)
+    _, paid = run(robot, rows, "unaware", 4, 45, 5)
+    assert lifted.mean() > 0.6
     assert kept[:, at].sum() == 0
     assert np.all((paid[:, at] > 0).mean(axis=0) >= 0.5)
 

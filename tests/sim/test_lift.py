@@ -115,13 +115,6 @@ def test_unknown_task_is_refused_with_the_known_ones():
         find.load("juggle")
 
 
-def test_observation_names_units_and_sizes_agree(robot):
-    for task in ("lift", "reach"):
-        io = find.load(task).io(robot, 1)
-        assert len(io.obs_names) == len(io.obs_sizes) == len(io.obs_units)
-        assert len(io.action_names) == io.action_dim
-
-
 def test_equal_inputs_give_equal_targets(robot):
     rng = np.random.default_rng(0)
     ios = [find.load("lift").io(robot, 1) for _ in range(2)]

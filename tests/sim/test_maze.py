@@ -9,7 +9,6 @@ import pytest
 from palmar.safety.types import ConfigError
 from palmar.sim.env import make_env
 from palmar.sim.interface import Seen
-from palmar.sim.robots import load_robot
 from palmar.sim.tasks import maze_layout as layout
 from palmar.sim.tasks.maze import MazeConfig, MazeTask
 from palmar.sim.tasks.maze_impedance import CartesianStiffness
@@ -217,11 +216,6 @@ def test_what_is_seen_does_not_depend_on_obstacles(robot):
 def test_impossible_mazes_are_refused(bad, said):
     with pytest.raises(ConfigError, match=said):
         MazeConfig(**bad)
-
-
-def test_a_hand_without_a_known_fist_is_refused():
-    with pytest.raises(ConfigError, match="allegro"):
-        MazeTask(MazeConfig()).start(np.random.default_rng(0), load_robot("fr3_allegro"), 1)
 
 
 def test_environments_that_share_a_task_do_not_notice_each_other(robot):

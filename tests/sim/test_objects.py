@@ -148,7 +148,8 @@ def test_splits_share_no_shape():
             width = {s: [objects.draw(rng, s, family, large=large).half[0] for _ in range(200)] for s in SPLITS}
             assert max(width["train"]) < min(width["test"]), family
     for family in forms.MESHED:
-        drawn = {s: {objects.draw(rng, s, family, large=b).form for _ in range(60) for b in (False, True)} for s in SPLITS}
+        sizes = [False, True] * 60
+        drawn = {s: {objects.draw(rng, s, family, large=b).form for b in sizes} for s in SPLITS}
         assert not drawn["train"] & drawn["test"] and all(len(f) == 2 * forms.PER_KIND for f in drawn.values())
     exponents = {s: [e for f in forms.library() if f.split == s for e in f.exponents if e > 0] for s in SPLITS}
     assert max(exponents["train"]) < min(exponents["test"])

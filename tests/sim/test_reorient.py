@@ -7,7 +7,6 @@ import pytest
 
 from palmar.safety.types import ConfigError
 from palmar.sim.env import make_env
-from palmar.sim.robots import load_robot
 from palmar.sim.tasks.oracles import DoNothing
 from palmar.sim.tasks.reorient import STEP, ReorientConfig, ReorientTask
 from palmar.sim.trajectories import angle_between
@@ -83,8 +82,3 @@ def test_the_reward_is_best_at_the_goal(robot):
 def test_impossible_turns_are_refused(bad, said):
     with pytest.raises(ConfigError, match=said):
         ReorientConfig(**bad)
-
-
-def test_a_hand_without_a_known_palm_up_posture_is_refused():
-    with pytest.raises(ConfigError, match="allegro"):
-        ReorientTask(ReorientConfig()).start(np.random.default_rng(0), load_robot("fr3_allegro"), 1)
