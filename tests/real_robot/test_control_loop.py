@@ -8,6 +8,7 @@ import pytest
 import toy_robot as toy
 from control_rig import Bench
 
+from palmar.real_robot.layout import STATES
 from palmar.safety.types import State
 
 
@@ -158,7 +159,9 @@ def test_a_fault_of_the_hardware_is_the_reason_of_the_stop_and_is_recovered_by_t
     assert bench.tick(0.5) == (State.LATCHED, "user_stopped") and bench.driver.said == []
     bench.driver.recover = lambda: bench.driver.said.append("in vain")
     bench.press("reset")
+    bench.map.rings["ticks"].drain(10**6)
     assert bench.tick(0.1) == (State.LATCHED, "user_stopped") and bench.driver.said == ["in vain"]
+    assert set(bench.map.rings["ticks"].drain(10**6)["state"]) == {STATES.index(State.LATCHED)}, "it never let go"
     bench.driver.recover = lambda: setattr(bench.driver, "fault", "")
     bench.press("reset")
     assert bench.tick(0.1)[0] is State.HOLD
