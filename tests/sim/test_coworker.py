@@ -176,10 +176,10 @@ def test_every_sentence_names_its_block(robot):
 def test_waiting_costs_a_fifth_of_not_looking(robot, rows):
     k, cost = rows.names.index("speed_separation"), {}
     for name in ("oracle", "unaware"):
-        env = make_env(CoworkerTask(CoworkerConfig()), robot, rows, num_envs=8, seed=2)
+        env = make_env(CoworkerTask(CoworkerConfig()), robot, rows, num_envs=4, seed=2)
         policy = scripted()[name]()
-        obs, carry, total = env.reset(2), policy.start(8), np.zeros(8)
-        for _ in range(120):
+        obs, carry, total = env.reset(2), policy.start(4), np.zeros(4)
+        for _ in range(100):
             action, carry = policy.act(obs, carry)
             step = env.step(action)
             obs, total = step.obs, total + step.cost[:, k]

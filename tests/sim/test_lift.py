@@ -7,7 +7,8 @@ from palmar.safety.types import ConfigError, PalmarError
 from palmar.sim.interface import Seen
 from palmar.sim.kinematics import matrix, quaternion, rotation_vector, rotation_z
 from palmar.sim.tasks import find
-from palmar.sim.tasks.lift import BLOCKS, LiftConfig, LiftTask, ground, surface_distance
+from palmar.sim.tasks.lift import BLOCKS, LiftConfig, LiftIO, LiftTask, ground, surface_distance
+from palmar.sim.tasks.palm import CLOSEST, LEASH, N_ACTION, PALM_STEP
 from palmar.sim.tracker import Tracker, TrackerConfig
 from palmar.sim.words import UnknownInstruction
 
@@ -124,3 +125,16 @@ def test_equal_inputs_give_equal_targets(robot):
         seen = [io.observe(Seen(q, q * 0, position, quat, np.array([1]))) for io in ios]
         done = [io.joint_target(action) for io in ios]
         assert np.array_equal(*seen) and np.array_equal(*done)
+
+
+def test_the_set_point_stays_on_its_leash_and_fingers_close_no_further_than_they_can(robot):
+    io = LiftIO(robot, 2)
+    io.reset(np.arange(2), np.tile(robot.home, (2, 1)))
+    for k in range(12):
+        before = io.target.copy()
+        after = io.joint_target(np.array([[3.0] * N_ACTION, [-3.0] * N_ACTION]))  # beyond its range: as far as 1
+        lead = np.minimum((k + 1) * PALM_STEP, LEASH)
+        np.testing.assert_allclose(io.palm - io.hand.palm, [[lead] * 3, [-lead] * 3])
+        assert np.abs(after - before)[:, : robot.n_arm].max() <= 0.15
+    assert io.share.tolist() == [[CLOSEST] * 4, [0.0] * 4] and np.abs(io.last_action).max() == 1.0
+    assert (after >= robot.limits.q_min).all() and (after <= robot.limits.q_max).all()

@@ -161,8 +161,8 @@ def test_reward_is_one_on_the_trajectory_and_falls_by_e_at_five_centimetres(robo
 
 
 def test_the_oracle_carries_further_along_than_an_open_hand():
-    oracle = completions(TrackOracle(), split="train", episodes=4, seed=3, batch=4)
-    nothing = completions(DoNothing(10), split="train", episodes=4, seed=3, batch=4)
+    oracle = completions(TrackOracle(), split="train", episodes=2, seed=3, batch=2)
+    nothing = completions(DoNothing(10), split="train", episodes=2, seed=3, batch=2)
     assert oracle.mean() > 0.7 and nothing.mean() < 0.3, (oracle, nothing)
     assert 0 <= nothing.min() and oracle.max() <= 1 + 1e-9
 

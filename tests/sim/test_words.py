@@ -74,7 +74,7 @@ def scenes(split, n, seed=0):
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_what_is_told_is_what_is_understood(split):
-    for k, seen in enumerate(scenes(split, 20)):
+    for k, seen in enumerate(scenes(split, 10)):
         for named in range(len(seen)):
             for choice in range(k, k + 4):
                 assert ground(tell(seen, named, split, choice), seen) == named
