@@ -20,6 +20,7 @@ INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 # The rclpy wheels of the ros extra exist for Linux x86_64 only.
 ROS_WHEELS := $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m))
 comma := ,
+SOURCES := sim policies safety real_robot rollouts cli benchmarks tests
 EXTRAS := $(if $(ROS_WHEELS),ros$(comma)dev,dev)
 
 # Tests run in an order of this seed, not in that of the files: none may need another.
@@ -53,6 +54,8 @@ $(STAMP): pyproject.toml .ci/constraints.txt
 	fi
 	@echo "installing into $(VENV) (GPU=$(GPU), extras $(EXTRAS)); the first time takes minutes"
 	$(BIN)/python -m pip install --quiet $(PINS) $(INDEX) -e '.[$(EXTRAS)]'
+	@# Compiled kernels name the types they take: those of an older Palmar may no longer be there.
+	@find $(SOURCES) -name '*.nb[ci]' -delete
 	@touch $@
 
 demo: $(STAMP) ## train, deploy behind the filter, record, replay, report: OUT=demo_out
