@@ -116,20 +116,22 @@ def reached(name: str, words: dict[str, set[str]]) -> set[str]:
 class Copy:
     """A copy of the committed tree in a folder of its own, where mutants live and die."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, commit: str) -> None:
         self.at = at = folder / "tree"
         shutil.rmtree(at, ignore_errors=True)
         at.mkdir(parents=True)
-        archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True).stdout
+        archive = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=True).stdout
         subprocess.run(["tar", "x", "-C", str(at)], input=archive, check=True)
         (at / "tests/conftest.py").write_text("")  # what other processes leave behind is no mutant's
         (at / "names/palmar").mkdir(parents=True)
         for name in FOLDERS:
             (at / "names/palmar" / name).symlink_to(at / name)
         self.uses = uses(at)
-        code = sorted(path for name in ("safety", "sim") for path in (at / name).rglob("*.py"))
-        digest = hashlib.sha256(b"".join(path.read_bytes() for path in code)).hexdigest()[:16]
+        texts = [p.read_bytes() for name in ("safety", "sim") for p in sorted((at / name).rglob("*.py"))]
+        digest = hashlib.sha256(b"".join(text for text in texts if b"numba" in text)).hexdigest()[:16]
         self.warm, self.cache = folder / "kernels" / digest, folder / "cache"
+        self.seconds: dict[str, float] = {}
+        """What each test took on the code as it is: the quick ones judge first."""
 
     def judge(self, module: str, place: Place | None, tests: list[str]) -> dict[str, Any]:
         """What the tests say of a mutant of ``module``, or of the code as it is."""
@@ -148,23 +150,30 @@ class Copy:
         try:
             pid = os.fork()
             if pid == 0:
-                _child(self.at, warm if place is None else cache, tests, out)
+                _child(self, warm if place is None else cache, tests, out)
             _, status, used = os.wait4(pid, 0)
         finally:
             path.write_bytes(source)
-        said = json.loads(out.read_text()) if out.exists() else {"verdict": "crashed", "by": f"status {status}"}
+        said: dict[str, Any] = (
+            json.loads(out.read_text()) if out.exists() else {"verdict": "crashed", "by": f"status {status}"}
+        )
+        self.seconds.update(said.pop("seconds", {}))
         if os.WIFSIGNALED(status) and used.ru_utime + used.ru_stime > CPU_S - 1:
             said = {"verdict": "timeout", "by": f"{CPU_S} s of CPU time"}
         return {**said, "cpu_s": round(used.ru_utime + used.ru_stime, 1), "wall_s": round(time.monotonic() - began, 1)}
 
 
 class _Recorder:
-    """A plugin of pytest that remembers the first failure."""
+    """A plugin of pytest that begins with the quickest tests and remembers the first failure."""
 
-    def __init__(self) -> None:
-        self.by = ""
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self.known, self.by, self.seconds = seconds, "", {}
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        items.sort(key=lambda item: self.known.get(item.nodeid, 0.0))
 
     def pytest_runtest_logreport(self, report: Any) -> None:
+        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
         if report.failed and not self.by:
             self.by = report.nodeid
 
@@ -173,27 +182,26 @@ class _Recorder:
             self.by = f"import by {report.nodeid}"
 
 
-def _child(at: Path, cache: Path, tests: list[str], out: Path) -> None:
+def _child(copy: Copy, cache: Path, tests: list[str], out: Path) -> None:
     """Run ``tests`` in the copy, write what was found, end the process."""
     import pytest
     from numba.core import config
 
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S + 5))
-    os.chdir(at)
-    with open(at / "log.txt", "w") as log:
+    os.chdir(copy.at)
+    with open(copy.at / "log.txt", "w") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     config.CACHE_DIR = str(cache)  # type: ignore[attr-defined]
     for name in [n for n in sys.modules if n.split(".")[0] == "palmar"]:
         del sys.modules[name]
-    sys.path.insert(0, str(at / "names"))
+    sys.path.insert(0, str(copy.at / "names"))
     sys.dont_write_bytecode = True
-    recorder, files = _Recorder(), [f"tests/safety/test_{name}.py" for name in tests]
-    code = pytest.main(
-        ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:random_order", "-m", MARKS, *files], plugins=[recorder]
-    )
+    recorder, files = _Recorder(copy.seconds), [f"tests/safety/test_{name}.py" for name in tests]
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:random_order", "-m", MARKS]
+    code = pytest.main([*options, *files], plugins=[recorder])
     verdict = {0: "survived", 1: "killed", 2: "killed", 3: "killed"}.get(int(code), f"pytest said {code}")
-    out.write_text(json.dumps({"verdict": verdict, "by": recorder.by}))
+    out.write_text(json.dumps({"verdict": verdict, "by": recorder.by, "seconds": recorder.seconds}))
     os._exit(0)
 
 
@@ -249,6 +257,7 @@ def main() -> None:
     parser.add_argument("--modules", nargs="+", help="only these files of safety")
     parser.add_argument("--again", action="store_true", help="judge survivors once more, after a change of the tests")
     parser.add_argument("--rest", action="store_true", help="judge survivors by all other files of tests/safety")
+    parser.add_argument("--commit", default="HEAD", help="what is judged, by its own tests")
     parser.add_argument("--folder", type=Path, help="keep the copy of the tree and its compiled kernels here")
     parser.add_argument("--report", action="store_true", help="judge nothing, only write the report")
     args = parser.parse_args()
@@ -256,7 +265,7 @@ def main() -> None:
     if not args.report:
         _libraries()
         with tempfile.TemporaryDirectory() as temporary:
-            copy = Copy((args.folder or Path(temporary)).resolve())
+            copy = Copy((args.folder or Path(temporary)).resolve(), args.commit)
             counts = shares(copy.at)
             drawn = draw(args.modules or list(counts), copy.at, counts)
             judge_all(copy, drawn, again=args.again, rest=args.rest)
