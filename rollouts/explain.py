@@ -114,7 +114,7 @@ def find(rollout: Rollout, when: str) -> float:
     Raises:
         RolloutRefused: If it is neither, outside the run, or nothing was changed.
     """
-    v, t0 = rollout.verdicts, _begin(rollout)
+    v, t0 = rollout.verdicts, rollout.begin
     if when in ("first", "worst"):
         at = np.flatnonzero(v.changed & (v.state == STATE_CODES.index(State.RUN)))
         if not len(at):
@@ -140,7 +140,7 @@ def explain(rollout: Rollout, t: float, filter_: Filter) -> Explanation:
     Raises:
         RolloutRefused: If the run has no verdict, command and intention at that time.
     """
-    v, t0 = rollout.verdicts, _begin(rollout)
+    v, t0 = rollout.verdicts, rollout.begin
     k = int(np.searchsorted(v.t, t0 + t + 1e-9, side="right")) - 1
     if k < 1 or not _ticks(rollout):
         raise RolloutRefused(f"{rollout.path}: no two ticks with verdict, command and intention until {t} s")
@@ -169,11 +169,6 @@ def explain(rollout: Rollout, t: float, filter_: Filter) -> Explanation:
         rows=rows,
         joints=joints,
     )
-
-
-def _begin(rollout: Rollout) -> float:
-    """Clock of the report: the first measurement."""
-    return float(rollout.joints.t[0]) if len(rollout.joints.t) else rollout.header.t0
 
 
 def _ticks(rollout: Rollout) -> bool:

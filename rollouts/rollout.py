@@ -160,6 +160,11 @@ class Rollout:
         return self.result.get("success")
 
     @property
+    def begin(self) -> float:
+        """Time of the first measurement [s]: zero of every plot, table and video."""
+        return float(self.joints.t[0]) if len(self.joints.t) else self.header.t0
+
+    @property
     def duration(self) -> float:
         """Time from the first to the last measurement [s]."""
         return float(self.joints.t[-1] - self.joints.t[0]) if len(self.joints.t) else 0.0

@@ -97,10 +97,6 @@ def thin(t: Array, y: Array, n: int = 600) -> tuple[Array, Array]:
     return t[keep], y[keep]
 
 
-def _clock(rollout: Rollout) -> float:
-    return float(rollout.joints.t[0]) if len(rollout.joints.t) else rollout.header.t0
-
-
 def bars(t: Array, where: Array, n: int = 500) -> list[tuple[float, float]]:
     """Begin and width of each stretch where ``where`` holds, at least 1/n of the whole wide to be seen.
 
@@ -128,7 +124,7 @@ def edited_joints(rollout: Rollout, n: int = 3) -> list[tuple[int, float]]:
 
 def joints(rollout: Rollout, name: str) -> str:
     """Intended against sent for the joints that were edited most."""
-    chosen, t0 = edited_joints(rollout), _clock(rollout)
+    chosen, t0 = edited_joints(rollout), rollout.begin
 
     def draw(figure: Figure) -> None:
         rows = figure.subplots(len(chosen), 1, sharex=True, squeeze=False)[:, 0]
@@ -150,7 +146,7 @@ def joints(rollout: Rollout, name: str) -> str:
 
 def margins(audit: Audit, rollout: Rollout, name: str) -> str:
     """Margin of each constraint over time; violations shaded, below the zero line."""
-    t0, columns = _clock(rollout), 3
+    t0, columns = rollout.begin, 3
     n_rows = -(-len(audit.rows) // columns)
 
     def draw(figure: Figure) -> None:
@@ -178,7 +174,7 @@ def margins(audit: Audit, rollout: Rollout, name: str) -> str:
 
 def contact(rollout: Rollout, audit: Audit, name: str) -> str:
     """Force of each named contact pair with the limits of the constraint file."""
-    force, t0 = rollout.contact.force, _clock(rollout)
+    force, t0 = rollout.contact.force, rollout.begin
     if not len(force):
         return ""
     limits = [
@@ -211,6 +207,7 @@ def contact(rollout: Rollout, audit: Audit, name: str) -> str:
                 fontsize=8,
                 bbox={"facecolor": CARD, "edgecolor": "none", "pad": 1.5},
             )
+        axes.set_xlim(0, rollout.duration)
         if logarithmic:
             axes.set_yscale("log")
         axes.set_ylabel("force [N]" + (", logarithmic" if logarithmic else ""))
@@ -222,7 +219,7 @@ def contact(rollout: Rollout, audit: Audit, name: str) -> str:
 
 def timeline(rollout: Rollout, name: str) -> str:
     """The filter's state, the ticks it changed, and the events."""
-    v, t0 = rollout.verdicts, _clock(rollout)
+    v, t0 = rollout.verdicts, rollout.begin
     if not len(v.t):
         return ""
     marks = [e for e in rollout.events if e.name != "filter"]
@@ -246,7 +243,7 @@ def timeline(rollout: Rollout, name: str) -> str:
 
 def heights(rollout: Rollout, name: str) -> str:
     """Height of each object's centre above the table."""
-    t0, known = _clock(rollout), {k: p for k, p in rollout.objects.items() if len(p.t)}
+    t0, known = rollout.begin, {k: p for k, p in rollout.objects.items() if len(p.t)}
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -257,6 +254,7 @@ def heights(rollout: Rollout, name: str) -> str:
                 linestyle="-" if i < len(SERIES) else ":",
                 label=label,
             )
+        axes.set_xlim(0, rollout.duration)
         low, high = axes.get_ylim()
         # An object settling by a tenth of a millimetre must not look like a fall.
         spare = max(0.0, LEAST_HEIGHT - (high - low)) / 2

@@ -38,7 +38,7 @@ def sentence(rollout: Rollout, audit: Audit) -> str:
     if len(rollout.verdicts.t):
         share = 100 * rollout.verdicts.changed.mean()
         said.append(
-            f"The filter changed the command for {parts.seconds(changed_s(rollout))} ({share:.0f} % of the "
+            f"The filter changed the command for {parts.seconds(changed_s(rollout))} ({share:.1f} % of the "
             f"ticks) and was not following the policy for {parts.seconds(stopped_s(rollout))}."
         )
     else:
@@ -78,7 +78,8 @@ def tiles(rollout: Rollout, audit: Audit) -> list[str]:
     if len(force):
         pair = int(np.nanmax(force, axis=0).argmax())
         name = CONTACT_PAIRS[pair].replace("_", " ")
-        out.append(parts.tile("Peak contact force", f"{parts.number(float(np.nanmax(force)))} N", name))
+        peak = float(np.nanmax(force))
+        out.append(parts.tile("Peak contact force", f"{parts.number(peak)} N", name if peak > 0 else "no contact"))
     return out
 
 
@@ -106,7 +107,7 @@ def constraints(audit: Audit, rollout: Rollout, key: str, has_video: bool) -> st
     """The table of constraints."""
     heads = [("Constraint", ""), ("Signal", ""), ("Source", ""), ("At runtime", ""), ("Worst margin", "num")]
     heads += [("Cost", "num"), ("Budget", "num"), ("", "")]
-    t0 = float(rollout.joints.t[0])
+    t0 = rollout.begin
     rows = [_constraint(row, len(audit.t), t0, key if has_video else "") for row in audit.rows]
     return f'<div class="card">{parts.table(heads, rows)}{_table_note(audit, rollout)}</div>'
 
@@ -203,7 +204,7 @@ def events(rollout: Rollout) -> str:
     found = rollout.events
     if not found:
         return ""
-    t0 = float(rollout.joints.t[0])
+    t0 = rollout.begin
     tones = {"error": "bad", "warn": "warn", "ok": "good"}
     rows = [
         [f"{e.t - t0:.3f}", parts.pill(e.level, tones.get(e.level, "")), escape(e.name), _detail(e)]

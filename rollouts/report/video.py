@@ -121,10 +121,11 @@ def write_mp4(source: Path, out: Path, config: VideoConfig) -> int:
 
 
 def frame_rows(rollout: Rollout, fps: int) -> np.ndarray:
-    """Row of ``rollout.states`` shown in each frame: the newest at the frame's time."""
-    dt = rollout.header.physics_dt or 0.0
-    stamps = (rollout.states.step - rollout.states.step[0]) * dt
-    frames = np.arange(0.0, stamps[-1] + 0.5 / fps, 1.0 / fps)
+    """Row of ``rollout.states`` shown in each frame: the newest at the frame's time, from the run's begin on."""
+    stamps = rollout.header.t0 + rollout.states.step * (rollout.header.physics_dt or 0.0)
+    # Physics may have begun before the first measurement, which is where every clock of the page starts.
+    first = max(float(stamps[0]), min(rollout.begin, float(stamps[-1])))
+    frames = np.arange(first, stamps[-1] + 0.5 / fps, 1.0 / fps)
     return np.searchsorted(stamps, frames + 1e-9, side="right") - 1
 
 

@@ -222,6 +222,13 @@ def test_frames_show_the_newest_state_of_their_time(recorded):
     assert np.all(shown <= np.arange(len(rows)) / 20 + 1e-9)
 
 
+def test_the_video_begins_with_the_first_measurement_as_every_other_clock_of_the_page(recorded):
+    run = read(recorded[0])
+    late = replace(run, joints=replace(run.joints, t=run.joints.t + 0.2))
+    assert run.states.step[frame_rows(late, 20)][0] * 0.002 == pytest.approx(0.2)
+    assert len(frame_rows(late, 20)) == len(frame_rows(run, 20)) - 4
+
+
 def test_thinning_keeps_every_peak():
     rng = np.random.default_rng(1)
     t, y = np.arange(50_000.0), rng.normal(size=50_000)
