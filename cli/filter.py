@@ -13,7 +13,7 @@ ABOUT = """
 --explain FILE@T takes one tick of a recorded run, T seconds after its start (or FILE@first, the first
 tick that was changed, or FILE@worst, the largest change), and says what was intended, what was sent,
 which constraint's row stood in between and how much room it had.  The rows are computed again from
-the recording.
+the recording, which holds no people: it has none for people, the reflex and impedance.
 --shadow sends the intentions of recorded runs through a filter that only watches: how often and by
 how much it would step in, for which constraint, and how often without need (a false trip: nothing
 of the intended motion violates a hard row until one second after).  Exit code 1 if there is one.
