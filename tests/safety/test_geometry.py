@@ -4,6 +4,7 @@ import mujoco
 import numpy as np
 import pytest
 
+from palmar.safety.capsules import enclosing_capsule
 from palmar.safety.distances import segment_distance
 from palmar.safety.geometry import FAR, Kinematics
 from palmar.safety.types import ConfigError
@@ -166,7 +167,13 @@ def test_recorded_poses_of_other_shapes_are_refused(robot):
         Kinematics.from_model(shaped(robot, "box")).batch([])
 
 
-def test_a_shape_that_no_capsule_contains_is_refused_by_name(robot):
+def test_a_geom_of_the_world_is_no_link(robot):
     bad = type(robot)(**{**robot.__dict__, "table_geoms": ("table",)})
-    with pytest.raises(ConfigError, match="table.*PLANE"):
+    with pytest.raises(ConfigError, match="not to the world"):
         Kinematics.from_model(bad)
+
+
+def test_a_shape_that_no_capsule_contains_is_refused_by_name(robot):
+    m, _ = placed(robot, robot.home)
+    with pytest.raises(ConfigError, match="table.*PLANE"):
+        enclosing_capsule(m, m.geom("table").id)
