@@ -46,6 +46,8 @@ def audit(found: Audit) -> Table:
         table.add_column(head, justify="right" if head in ("worst margin", "cost", "budget") else "left")
     for row in found.rows:
         told = Text("within" if row.within_budget else "over", style="green" if row.within_budget else "red")
+        if row.unknown == len(row.margin):
+            told = Text("not recorded", style="yellow")
         if not row.enforced:
             told.append("  not enforced at runtime", style="dim")
         unit = row.constraint.unit

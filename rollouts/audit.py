@@ -98,7 +98,8 @@ def audit(rollout: Rollout, constraints: ConstraintSet, clearance: Clearance) ->
     Raises:
         RolloutRefused: If the rollout has no sample with a joint state and a command.
     """
-    samples = rollout.measurements(clearance)
+    regions = max((1 + c.params["region"] for c in constraints.constraints if c.margin == "keep_out"), default=0)
+    samples = rollout.measurements(clearance, regions=regions)
     dt = rollout.header.control_dt
     cost = np.asarray(constraints.over(samples, constraints.start(samples.at(0)), dt=dt).cost)
     margin = margins_of(samples, constraints)

@@ -169,7 +169,7 @@ class Rollout:
         """Time from the first to the last measurement [s]."""
         return float(self.joints.t[-1] - self.joints.t[0]) if len(self.joints.t) else 0.0
 
-    def measurements(self, clearance: Clearance) -> Measurement:
+    def measurements(self, clearance: Clearance, *, regions: int = 0) -> Measurement:
         """The recorded measurements, time first: (T, ...).
 
         One sample per joint state; commands and object poses are the newest at or before it, contact forces
@@ -179,6 +179,7 @@ class Rollout:
 
         Args:
             clearance: Recomputes distances and palm position from q, which no sensor measures.
+            regions: How many keep-out regions are asked about; nothing is known of them.
 
         Raises:
             RolloutRefused: If no sample has both a joint state and a command.
@@ -211,6 +212,12 @@ class Rollout:
             object_contact=np.full((len(t), max(1, len(poses))), np.nan),
             object_visible=np.full((len(t), max(1, len(poses))), np.nan),
             free_cells=np.full(len(t), np.nan),
+            tau_rate=np.full(q.shape, np.nan),
+            clearance_keep_out=np.full((len(t), regions), np.nan),
+            clearance_person=np.full(len(t), np.nan),
+            approach_person=np.full(len(t), np.nan),
+            approach_contact=np.full(len(t), np.nan),
+            tank=np.full(len(t), np.nan),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -91,6 +92,21 @@ def test_what_was_not_recorded_is_unknown_and_never_safe(run, small):
         empty = np.zeros((0, 3))
         sent = replace(run.command, t=np.zeros(0), u=empty, ud=empty, udd=empty, uddd=empty)
         audit(replace(run, command=sent), run.header.constraint_set(), small.clearance)
+
+
+def test_a_file_that_asks_for_what_no_rollout_holds_is_audited_with_those_rows_unknown(run, small):
+    text = (Path(__file__).parents[2] / "configs/constraints/shared_cell.yaml").read_text()
+    found = audit(run, parse(text, run.header.robot.limits), small.clearance)
+    unknown = {row.name for row in found.rows if row.unknown == len(found.t)}
+    assert unknown == {
+        "torque_rate",
+        "keep_out_left",
+        "keep_out_fixture",
+        "speed_separation",
+        "contact_approach",
+        "energy_tank",
+    }
+    assert not unknown & set(found.violated)
 
 
 def test_slower_topics_are_held_and_samples_before_their_first_value_left_out(run, small):
