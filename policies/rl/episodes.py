@@ -89,7 +89,7 @@ class World:
 
 
 class CostWindow:
-    """Costs of the newest episodes, at most ``size`` of them."""
+    """Costs, or lengths, of the newest episodes, at most ``size`` of them."""
 
     def __init__(self, size: int, n_costs: int):
         self._size, self.costs = size, np.zeros((0, n_costs))

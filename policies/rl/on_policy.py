@@ -122,7 +122,7 @@ class OnPolicyLearner(Generic[C]):
             torch.optim.Adam(net.parameters(), lr=config.lr, eps=1e-5) for net in (self.actor, self.critic)
         )
         self.obs_norm, self.return_norm = Normalizer(space.obs_dim), Normalizer(1 + k)
-        self.window = CostWindow(config.cost_window, k)
+        self.window, self.lengths = CostWindow(config.cost_window, k), CostWindow(config.cost_window, 1)
         self.rollout = Rollout.empty(config.steps, config.num_envs, space.obs_dim, space.action_dim, k)
         self.iteration = 0
 
@@ -133,6 +133,7 @@ class OnPolicyLearner(Generic[C]):
     def update(self, episodes: Episodes) -> dict[str, float]:
         """One iteration's learning."""
         self.window.record(episodes.costs)
+        self.lengths.record(episodes.lengths[:, None])
         scalars = self.learn()
         self.obs_norm.update(self.rollout.obs[:-1])  # last: the update saw the observations as the policy did
         self.iteration += 1
@@ -210,7 +211,12 @@ class OnPolicyLearner(Generic[C]):
 
     def parts(self) -> dict[str, adam.Saved]:
         """What is kept in a checkpoint beside networks, optimisers and random state, by prefix."""
-        return {"obs_norm": self.obs_norm, "return_norm": self.return_norm, "window": self.window}
+        return {
+            "obs_norm": self.obs_norm,
+            "return_norm": self.return_norm,
+            "window": self.window,
+            "lengths": self.lengths,
+        }
 
     def tensors(self) -> dict[str, Tensor]:
         """Flat: networks, Adam's moments by parameter number, normalisers, costs, random state."""
