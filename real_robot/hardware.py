@@ -45,7 +45,7 @@ def devices(
     joints = {"arm": robot.joints[: robot.n_arm], "hand": robot.joints[robot.n_arm :]}
     made = []
     for part in PARTS:
-        values = {**raw[part], **changes.get(part, {})}
+        values = _changed(raw[part], changes.get(part, {}))
         ours = {key: values.pop(key) for key in OURS if key in values}
         device = load(
             DeviceConfig,
@@ -54,6 +54,12 @@ def devices(
         )
         made.append(_limited(device, robot))
     return tuple(made)
+
+
+def _changed(there: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The file's values with ``changes``; another driver does not inherit the keys of the file's."""
+    other = changes.get("driver", there.get("driver")) != there.get("driver")
+    return {k: v for k, v in there.items() if k in OURS or not other} | dict(changes)
 
 
 def _read(name: str) -> dict[str, dict[str, Any]]:

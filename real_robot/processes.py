@@ -180,5 +180,6 @@ def _until(condition: Callable[[], bool], timeout: float, what: str, children: P
     while not condition():
         children.check()
         if time.monotonic() > end:
-            raise DeployError(f"{what} was not ready within {timeout} s: {children.tail(what)}")
+            said = children.tail(what) or "nothing; it may still be compiling, which the first use on a machine does"
+            raise DeployError(f"{what} was not ready within {timeout} s; its log says: {said}")
         time.sleep(0.02)

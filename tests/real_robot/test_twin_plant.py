@@ -104,6 +104,11 @@ def test_what_no_file_or_driver_has_is_refused(name, changes, message):
         devices(name, load_robot("fr3_leap"), MEMORIES, changes)
 
 
+def test_another_driver_by_name_needs_no_file_and_inherits_no_keys():
+    arm, _ = devices("fr3_leap", load_robot("fr3_leap"), MEMORIES, {"arm": {"driver": "franka_ros"}})
+    assert arm.driver == "franka_ros" and "address" not in arm.settings and arm.silence == 0.02
+
+
 def test_a_file_of_ones_own_is_taken_by_its_path(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("arm: {driver: fr3, address: 10.0.0.1}\nhand: {driver: leap, port: /dev/mine}\n")
