@@ -201,6 +201,7 @@ def test_rectangles_keep_the_distance_they_are_said_to():
     inside = oracle.turned(rng.uniform(-1, 1, (200, 300, 2)) * half, yaw[None]) + centre
     off = np.linalg.norm(np.maximum(np.abs(inside) - np.array([0.02, 0.04]), 0), axis=-1)
     assert (layout.gap(a, b) <= off.min(0) + 1e-12).all(), "never more than the true distance"
+    assert np.array_equal(layout.gap(a, b), layout.gap(b, a)) and layout.gap(a, a - [0.0, 0.1]) == pytest.approx(0.02)
 
 
 def test_the_hand_reaches_every_object_of_the_region_with_every_turn(robot):

@@ -13,8 +13,9 @@ from palmar.sim.env import make_env
 from palmar.sim.people import ALONG, HALF, RADIUS, PeopleTracker, PeopleTrackerConfig, by_joints, poses
 from palmar.sim.tasks import coworker_motion as motion
 from palmar.sim.tasks import find
-from palmar.sim.tasks.coworker import NEVER, CoworkerConfig, CoworkerTask, scripted
+from palmar.sim.tasks.coworker import NEVER, CoworkerConfig, CoworkerIO, CoworkerTask, scripted
 from palmar.sim.tasks.lift import ground
+from palmar.sim.tasks.oracles import named
 
 B = 4
 
@@ -146,6 +147,18 @@ def test_a_robot_without_a_tracker_sees_a_lost_person(robot):
     obs = io.observe(Seen(robot.home[None], robot.home[None] * 0, np.zeros((1, 3, 3)),
                           np.tile([1.0, 0, 0, 0], (1, 3, 1)), np.zeros((1, 2))))  # fmt: skip
     assert obs[0, -1] == NEVER and not obs[0, -10:-1].any()
+
+
+def test_a_policy_sees_the_person_as_the_tracker_last_did(robot):
+    env = make_env(CoworkerTask(CoworkerConfig()), robot, None, num_envs=8, seed=2)
+    env.goal[:, -2 * motion.BLINKS :] = 50.0
+    for _ in range(30):
+        step = env.step(np.zeros((8, env.action_dim)))
+    see = named(CoworkerIO, step.obs)
+    fresh = see["person_age"][:, 0] < 0.15
+    was = motion.line(np.full(8, 1.5) - see["person_age"][:, 0] - 0.05, env.goal[:, 2:])
+    off = see["palm_to_person"].reshape(8, 2, 3) + env.io.hand.palm[:, None] - was
+    assert fresh.sum() >= 4 and np.abs(off[fresh]).max() < 0.06  # 1 cm of noise, and up to a control step of way
 
 
 def test_plans_stay_out_of_the_observation(robot):

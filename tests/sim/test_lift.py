@@ -1,5 +1,8 @@
 """Words, sensors and starts of the lift task."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -138,3 +141,18 @@ def test_the_set_point_stays_on_its_leash_and_fingers_close_no_further_than_they
         assert np.abs(after - before)[:, : robot.n_arm].max() <= 0.15
     assert io.share.tolist() == [[CLOSEST] * 4, [0.0] * 4] and np.abs(io.last_action).max() == 1.0
     assert (after >= robot.limits.q_min).all() and (after <= robot.limits.q_max).all()
+
+
+def test_the_reward_rises_with_the_named_block_and_leaps_where_it_is_high_enough(robot):
+    hand, height = LiftIO(robot, 1).hand, LiftConfig().height
+
+    def reward(block, rise):
+        position = np.array([[[0.5, 0.12 * k, b.half_size[2] + rise * (k == block)] for k, b in enumerate(BLOCKS)]])
+        unit, radius = np.tile([1.0, 0, 0, 0], (1, 3, 1)), np.full(4, 0.01)
+        view: Any = SimpleNamespace(
+            t=np.zeros(1), hand=hand, tip_radius=radius, position=position, quaternion=unit, goal=np.array([1])
+        )
+        return LiftTask(LiftConfig()).reward(view, np.zeros((1, N_ACTION)))[0]
+
+    assert reward(1, 0.0) < reward(1, 0.05) < reward(1, height - 1e-6) < reward(1, height + 1e-6) - 0.5
+    assert reward(2, 0.2) == reward(1, 0.0)  # another block does not count
