@@ -72,6 +72,17 @@ def test_readings_that_go_back_in_sequence_are_not_new_ones():
     assert event is Event.STATE_STALE
 
 
+@pytest.mark.parametrize("first", [0, 5])
+def test_numbers_that_were_left_out_are_counted_as_lost_but_not_after_a_reset(first):
+    b = Bench()
+    b.check.start(replace(b.read(), seq=first))
+    b.check.reading(replace(b.read(), seq=first + 3), b.plant.now, b.u, b.ud)
+    assert b.check.counts["lost"] == 2
+    b.check.resume()
+    b.check.reading(replace(b.read(), seq=first + 9), b.plant.now, b.u, b.ud)
+    assert b.check.counts["lost"] == 2
+
+
 @pytest.mark.parametrize("jump", [0.1, 1.0, 3600.0, np.inf, np.nan])
 def test_a_clock_that_goes_back_makes_no_reading_younger(jump):
     b = Bench()

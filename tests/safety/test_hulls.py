@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import ConvexHull
 
-from palmar.safety.hulls import Detail, hull_distance, load_detail
+from palmar.safety.geometry import Kinematics
+from palmar.safety.hulls import CLOSE, Detail, hull_distance, load_detail
 from palmar.safety.types import ConfigError
 from palmar.sim import menagerie
 from palmar.sim.robots import load_robot, robot_names
@@ -101,6 +102,27 @@ def test_every_robot_has_a_detail_file_that_names_its_geoms_and_bodies(name):
     assert geoms <= set(detail.skin)
 
 
+def test_gradients_where_hulls_are_near_equal_finite_differences():
+    robot, rng, h, checked = load_robot("fr3_leap"), np.random.default_rng(0), 1e-6, 0
+    kin = Kinematics.from_model(robot, detail_of("fr3_leap"))
+    hulls = np.flatnonzero(kin.tree.hull[:, 0] >= 0)
+    while checked < 20 * robot.n:
+        q = rng.uniform(robot.limits.q_min, robot.limits.q_max)
+        own = kin.clearances(q)[0]
+        close = [i for i in hulls if 5e-4 < own[i] < 0.9 * CLOSE]
+        if not close:
+            continue
+        gradients = kin.rows(q)[0]
+        for j in range(robot.n):
+            step = np.zeros(robot.n)
+            step[j] = h
+            up, down = kin.clearances(q + step)[0], kin.clearances(q - step)[0]
+            for i in close:
+                if abs(up[i] + down[i] - 2 * own[i]) < 1e-9:  # no kink between
+                    assert (up[i] - down[i]) / (2 * h) == pytest.approx(gradients[i, j], abs=2e-3)
+                    checked += 1
+
+
 @needs_reference
 def test_the_hulls_of_the_leap_enclose_its_detailed_links():
     model = menagerie.reference_robot_spec(REFERENCE).compile()
@@ -164,8 +186,10 @@ def covered(model, body, detail, points):
 def test_impossible_details_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="skin of palm"):
         Detail({"palm": 0.5})
-    with pytest.raises(ConfigError, match="hull of palm"):
-        Detail({}, {"palm": np.zeros((3, 3))})
+    for corners in (np.zeros((3, 3)), np.zeros((4, 2)), np.zeros(12), np.diag([1.0, 2.0, np.nan, 3.0])[:, 1:]):
+        with pytest.raises(ConfigError, match="hull of palm"):
+            Detail({}, {"palm": corners})
+    assert Detail({}, {"palm": np.eye(4)[:, :3]}).hulls["palm"].shape == (4, 3)  # a tetrahedron
     path = tmp_path / "x.yaml"
     path.write_text("skins: {}")
     with pytest.raises(ConfigError, match="accepted keys"):
