@@ -34,7 +34,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="task=, algo=, algo.KEY=, ...")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the run is written")
-    parser.add_argument("--time-limit", type=float, metavar="S", help="learn for so many seconds; evaluation comes on top")
+    parser.add_argument(
+        "--time-limit", type=float, metavar="S", help="learn for so many seconds; evaluation comes on top"
+    )
     parser.add_argument("--episodes", type=int, default=100, metavar="N", help="of the final evaluation (100)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
 
