@@ -23,6 +23,7 @@ from palmar.real_robot.layout import LAYOUTS
 from palmar.real_robot.process import Stopping
 from palmar.rollouts.header import RolloutHeader
 from palmar.rollouts.model import fingerprint
+from palmar.rollouts.provenance import git_state
 from palmar.rollouts.record import RolloutWriter
 
 EVERY = 0.02
@@ -83,6 +84,7 @@ class Recorder:
             seed=run.seed,
             noise_seeds={"twin": run.seed},
             config={k: v for k, v in asdict(run).items() if k not in ("robot", "scene", "constraints")},
+            git=git_state(),
             **more,
         )
 

@@ -224,7 +224,7 @@ def _detail(event: Event) -> str:
 def provenance(rollout: Rollout, replay: Replay | None) -> str:
     """Where the numbers come from and how to get them again."""
     head = rollout.header
-    git = f"{head.git.get('commit', 'not known')}" + (" with local changes" if head.git.get("dirty") else "")
+    git = f"{head.git.get('commit') or 'not known'}" + (" with local changes" if head.git.get("dirty") else "")
     code = {
         "File": rollout.path.name,
         "Robot": f"{head.robot.name}, {head.robot.hash()}",

@@ -47,6 +47,7 @@ def mine(folder):
 @pytest.mark.ros
 @ros
 def test_a_deployment_runs_records_replays_and_leaves_nothing_behind(tmp_path):
+    from palmar.rollouts.provenance import git_state
     from palmar.rollouts.read import read
     from palmar.rollouts.replay import replay_mujoco
 
@@ -66,6 +67,7 @@ def test_a_deployment_runs_records_replays_and_leaves_nothing_behind(tmp_path):
     rollout = read(result.rollout)
     moved = np.ptp(rollout.command.u, axis=0)
     assert (moved > 0.005).any() and rollout.header.instruction == "lift the red block"
+    assert rollout.header.git["commit"] == git_state()["commit"]
     replayed = replay_mujoco(rollout)
     assert replayed.bit_equal and replayed.compared > 200, replayed.first
 
