@@ -1,6 +1,6 @@
 """``palmar bench isaaclab``: train ``reach`` through engine ``isaaclab``, then judge the bundle on engine ``mujoco``.
 
-The bar, set before any run: at least 90 % of 300 unseen episodes of engine ``mujoco`` (learning.md, section 3).  The
+The bar, set before any run: at least 90 % of 300 unseen episodes of engine ``mujoco``.  The
 policy never met that engine.  A run can be stopped and continued: it goes on from the newest checkpoint of ``folder``.
 """
 
@@ -24,7 +24,7 @@ ASKED = (
     "task=reach", "algo=ppo", "algo.num_envs=64", "algo.steps=24", "algo.gamma=0.95", "algo.lr=7.0e-4",
     "algo.hidden=[128,128]", "algo.minibatch=512", "algo.checkpoint_every=5",
 )  # fmt: skip
-"""64 worlds, and the numbers that suit ``reach`` (learning.md, section 3)."""
+"""64 worlds, and the numbers that suit ``reach``."""
 THRESHOLD = 0.9
 UNSEEN = 3_000_000
 """Seeds of the judging episodes; training counts from 0."""

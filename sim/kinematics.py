@@ -29,7 +29,7 @@ NEEDLESS = (
 )
 """What a forward pass need not compute for the sake of poses."""
 DAMPING = 0.03
-"""Damping of the pseudo-inverse [m or rad per rad]; learning.md, section 1."""
+"""Damping of the pseudo-inverse [m or rad per rad]."""
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ class Lift:
         return self.target.clone()
 
     def reward(self, view: View, action: Tensor) -> Tensor:
-        """(B,): approach, opposed pinch, height; see learning.md section 2."""
+        """(B,): approach, opposed pinch, height, as in ``tasks.lift``."""
         hand, target = view.hand, view.goal
         block, axes = _picked(view.position, target), matrix(_picked(view.quaternion, target))
         half, is_round = self._half[target], self._round[target]
