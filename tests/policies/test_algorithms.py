@@ -2,7 +2,10 @@
 
 import copy
 import dataclasses
+import re
+import sys
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ import torch
 import yaml
 from cmdp import Chain, Optimum, Quadratic
 
+from palmar.policies import algorithms
 from palmar.policies.algorithms import find
 from palmar.policies.rl.episodes import World
 from palmar.policies.rl.learner import Space
@@ -142,3 +146,27 @@ def test_shipped_settings_load_and_round_trip(name):
     config = load(find.load(name).config, raw)
     assert config.algorithm == name
     assert load(type(config), plain(config)) == config
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "algorithms.md").read_text()
+
+
+def test_the_page_lists_every_algorithm():
+    assert set(re.findall(r"^\| `(\w+)` \|", PAGE, re.M)) == set(NAMES)
+
+
+def test_the_algorithm_of_the_how_to_learns_by_its_two_files(tmp_path, monkeypatch):
+    code, values = (re.search(rf"```{kind}\n(.*?)```", PAGE, re.S).group(1) for kind in ("python", "yaml"))
+    (tmp_path / "timid.py").write_text(code)
+    monkeypatch.setattr(algorithms, "__path__", [*algorithms.__path__, str(tmp_path)])
+    monkeypatch.setattr(find, "names", lambda: (*NAMES, "timid"))
+    monkeypatch.delitem(sys.modules, "palmar.policies.algorithms.timid", raising=False)
+    raw = yaml.safe_load(values)
+    config = load(find.load(raw["algorithm"]).config, raw | {"num_envs": 16, "steps": 8, "minibatch": 64})
+    learner, world = started(Chain(16), config)
+    before = exact(learner)
+    for _ in range(3):
+        learner.collect(world)
+        learner.update(world.pause())
+    assert exact(learner) != before and config.weight == 0.5
+    sys.modules.pop("palmar.policies.algorithms.timid")
