@@ -53,7 +53,7 @@ TESTS = {
     "robot": "constraints dynamics config filter", "roll": "lookahead",
     "rows": "qp dynamics naive stop filter_stops", "sight": "obstacles obstacle_stops",
     "solids": "obstacles obstacle_stops", "stop": "stop watchdog torque filter_stops", "tank": "ledger tank",
-    "torque": "torque stop", "tracking": "filter batched", "tree": "geometry dynamics",
+    "torque": "torque stop", "tracking": "filter batched", "tree": "geometry hulls dynamics qp",
     "types": "constraints chunks filter", "verify": "stop obstacle_stops filter_stops", "watchdog": "watchdog",
 }  # fmt: skip
 """Files of tests/safety that judge a module first; the others do with ``--rest``."""

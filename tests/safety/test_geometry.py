@@ -1,5 +1,7 @@
 """Geometry equals MuJoCo's; gradients equal finite differences; training and filter get the same numbers."""
 
+from dataclasses import replace
+
 import mujoco
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from palmar.safety.capsules import enclosing_capsule
 from palmar.safety.distances import segment_distance
 from palmar.safety.geometry import FAR, Kinematics
+from palmar.safety.tree import pair_gradient, point_gradient
 from palmar.safety.types import ConfigError
 from palmar.sim.robots import load_robot
 
@@ -68,6 +71,27 @@ def test_gradients_equal_finite_differences(model):
             np.testing.assert_allclose((b - d) / (2 * h), table[:, j], atol=1e-6)
             checked += smooth.sum()
     assert checked > 0.9 * 6 * model.n * len(model.pairs)
+
+
+def test_the_gradients_of_the_rows_are_those_of_the_distances(model):
+    kin = Kinematics.from_model(model)
+    tree, row = kin.tree, np.zeros(model.n)
+    for q in anywhere(model, 6, seed=7):
+        own, table = kin.rows(q)
+        _, _, axis, anchor, ends = kin.place(q)
+        for i, (a, b) in enumerate(tree.pairs):
+            length, s, t = segment_distance(ends, a, b)
+            if length < 1e-6:
+                continue  # axes that cross have no direction
+            xa, xb = (ends[g, 0] + part * (ends[g, 1] - ends[g, 0]) for g, part in ((a, s), (b, t)))
+            pair_gradient(
+                tree.above, tree.geom_body[a], tree.geom_body[b], xa, xb, (xb - xa) / length, axis, anchor, row
+            )
+            np.testing.assert_allclose(row, own[i], atol=1e-12)
+        for i, g in enumerate(tree.table):
+            low = ends[g, int(ends[g, 1, 2] < ends[g, 0, 2])]
+            point_gradient(tree.above, tree.geom_body[g], low, np.array([0.0, 0.0, 1.0]), axis, anchor, row)
+            np.testing.assert_allclose(row, table[i], atol=1e-12)
 
 
 def test_reach_bounds_the_change_of_every_distance(model):
@@ -165,6 +189,27 @@ def test_a_capsule_contains_any_other_shape_so_no_distance_is_too_large(robot, s
 def test_recorded_poses_of_other_shapes_are_refused(robot):
     with pytest.raises(ConfigError, match="capsules and spheres only"):
         Kinematics.from_model(shaped(robot, "box")).batch([])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('<joint name="j3" axis="0 1 0"', '<joint name="j3" type="slide" axis="0 1 0"', "hinges"),
+        ('<joint name="j3"', '<joint name="more" axis="1 0 0" range="-1 1"/><joint name="j3"', "hinges|one joint"),
+    ],
+)
+def test_joints_that_are_no_hinges_of_their_own_body_are_refused(robot, old, new, said):
+    assert robot.xml.count(old) == 1
+    with pytest.raises(ConfigError, match=said):
+        Kinematics.from_model(replace(robot, xml=robot.xml.replace(old, new)))
+
+
+def test_two_joints_of_one_body_are_refused(robot):
+    second = '<joint name="j2" axis="0 1 0" range="-1.7 1.7"/>'
+    assert robot.xml.count(second) == 1
+    xml = robot.xml.replace(second, "").replace('<joint name="j1"', second + '<joint name="j1"')
+    with pytest.raises(ConfigError, match="accepted is one"):
+        Kinematics.from_model(replace(robot, xml=xml))
 
 
 def test_a_geom_of_the_world_is_no_link(robot):

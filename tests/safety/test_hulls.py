@@ -102,25 +102,36 @@ def test_every_robot_has_a_detail_file_that_names_its_geoms_and_bodies(name):
     assert geoms <= set(detail.skin)
 
 
-def test_gradients_where_hulls_are_near_equal_finite_differences():
-    robot, rng, h, checked = load_robot("fr3_leap"), np.random.default_rng(0), 1e-6, 0
-    kin = Kinematics.from_model(robot, detail_of("fr3_leap"))
-    hulls = np.flatnonzero(kin.tree.hull[:, 0] >= 0)
-    while checked < 20 * robot.n:
+def apart(robot, detail, pair, data):
+    """Distance of the hulls of two bodies, by MuJoCo's poses [m]."""
+    one, two = (robot.body(robot.geom(g).bodyid[0]).name for g in pair)
+    a, b = (data.body(x).xmat.reshape(3, 3) for x in (one, two))
+    shift = a.T @ (data.body(two).xpos - data.body(one).xpos)
+    return distance(detail.hulls[one], detail.hulls[two], np.ascontiguousarray(a.T @ b), shift)[0]
+
+
+def test_near_hulls_have_their_own_distance_or_the_capsules_and_its_gradient():
+    robot, detail, rng = load_robot("fr3_leap"), detail_of("fr3_leap"), np.random.default_rng(0)
+    kin, plain, h, met, smooth = Kinematics.from_model(robot, detail), Kinematics.from_model(robot), 1e-6, 0, 0
+    model, hulls = mujoco.MjModel.from_xml_string(robot.xml), kin.tree.hull[:, 0] >= 0
+    data = mujoco.MjData(model)
+    for _ in range(200):
         q = rng.uniform(robot.limits.q_min, robot.limits.q_max)
-        own = kin.clearances(q)[0]
-        close = [i for i in hulls if 5e-4 < own[i] < 0.9 * CLOSE]
-        if not close:
-            continue
+        own, bare = kin.clearances(q)[0], plain.clearances(q)[0]
+        near = np.flatnonzero(hulls & (own > 5e-4) & (own < 0.9 * CLOSE) & (own < bare - 1e-6))
+        data.qpos[[model.joint(j).qposadr[0] for j in robot.joints]] = q
+        mujoco.mj_kinematics(model, data)
+        met += len(near)
+        np.testing.assert_allclose(own[near], [apart(model, detail, robot.pairs[i], data) for i in near], atol=1e-6)
         gradients = kin.rows(q)[0]
-        for j in range(robot.n):
-            step = np.zeros(robot.n)
-            step[j] = h
+        for j in range(robot.n if len(near) else 0):
+            step = h * np.eye(robot.n)[j]
             up, down = kin.clearances(q + step)[0], kin.clearances(q - step)[0]
-            for i in close:
+            for i in near:
                 if abs(up[i] + down[i] - 2 * own[i]) < 1e-9:  # no kink between
                     assert (up[i] - down[i]) / (2 * h) == pytest.approx(gradients[i, j], abs=2e-3)
-                    checked += 1
+                    smooth += 1
+    assert met > 10 and smooth > 5 * robot.n, (met, smooth)
 
 
 @needs_reference

@@ -10,7 +10,7 @@ from palmar.safety.bounds import bounds_of
 from palmar.safety.dynamics import inertia_of, inverse_dynamics, mass_matrix
 from palmar.safety.geometry import Kinematics
 from palmar.safety.live import work_of
-from palmar.safety.torque import bounded, effort_of, hull, stop_torque, travel_bound
+from palmar.safety.torque import FIRST, bounded, effort_of, hull, stop_torque, travel_bound
 from palmar.safety.types import ConfigError
 
 DT = 0.001
@@ -91,6 +91,35 @@ def test_the_verdict_on_a_stop_agrees_with_its_torques_at_every_tick(case, seed,
     accepted, _ = stop_torque(case.links, case.effort(part), v, a, case.work.path, DT)
     used = (np.abs(case.torques(q, v, a)) / (part * case.robot.limits.tau_max)).max()
     assert used <= 1.0 if accepted else used > 0.95 - 1e-9
+
+
+@settings(max_examples=150)
+@given(seed=SEEDS)
+def test_no_speed_alone_asks_for_more_torque_than_its_part_of_the_bound(case, seed):
+    rng, n, limits = np.random.default_rng(seed), case.robot.n, case.robot.limits
+    q, v, torque = rng.uniform(limits.q_min, limits.q_max), rng.uniform(-1, 1, n) * limits.v_max, np.zeros(n)
+    effort = case.effort()._replace(limit=np.full(n, np.inf), drift=np.zeros((n, n)), a=np.full(n, 1e-9))
+    bounded(case.links, effort, q, v, np.zeros(n), DT)
+    inverse_dynamics(case.links, q, v, np.zeros(n), torque)
+    assert np.all(np.abs(torque) <= effort.row[3] + 1e-9)
+
+
+def test_a_torque_that_is_exceeded_late_in_a_stop_only_is_found(case):
+    late = 0
+    for seed in (0, 85, 110, 131, 240, 290, 335, 415, 446, 465, 521, 635, 665, 745):
+        part = (0.1, 0.2, 0.3, 0.5, 0.8)[seed % 5]
+        q, v, a = case.state(seed, (0.2, 0.5, 1.0)[seed % 3])
+        accepted, _ = stop_torque(case.links, case.effort(part), v, a, case.work.path, DT)
+        over = np.any(np.abs(case.torques(q, v, a)) > part * case.robot.limits.tau_max, axis=1)
+        if over.any() and over.argmax() > FIRST:
+            assert not accepted
+            late += 1
+    assert late > 5
+
+
+def test_the_longest_stop_has_room(case):
+    effort = case.effort()
+    assert len(effort.sampled) == effort.speed.shape[1] == case.work.path.shape[1]
 
 
 def test_slow_stops_need_no_sample_and_hard_ones_are_refused(case):
