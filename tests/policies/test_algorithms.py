@@ -156,7 +156,7 @@ def test_the_page_lists_every_algorithm():
 
 
 def test_the_algorithm_of_the_how_to_learns_by_its_two_files(tmp_path, monkeypatch):
-    code, values = (re.search(rf"```{kind}\n(.*?)```", PAGE, re.S).group(1) for kind in ("python", "yaml"))
+    code, values = (re.findall(rf"```{kind}\n(.*?)```", PAGE, re.S)[0] for kind in ("python", "yaml"))
     (tmp_path / "timid.py").write_text(code)
     monkeypatch.setattr(algorithms, "__path__", [*algorithms.__path__, str(tmp_path)])
     monkeypatch.setattr(find, "names", lambda: (*NAMES, "timid"))
