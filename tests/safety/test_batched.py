@@ -1,23 +1,17 @@
 """The batched QP gives what the runtime's gives, within a declared band."""
 
-import mujoco
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from palmar.safety import bounds, interior_point, stop
+from palmar.safety import stop
 from palmar.safety.barrier import BarrierConfig, Slots
 from palmar.safety.batched import BatchedConfig, BatchedFilter
 from palmar.safety.batched_obstacles import Cell
-from palmar.safety.batched_stop import box, stop_law
-from palmar.safety.batched_tree import converted, dynamics, gradient, links_of, pair_distances, place, table_heights
 from palmar.safety.constraints import parse
 from palmar.safety.enforced import KeepBack, enforced
 from palmar.safety.geometry import Kinematics
 from palmar.safety.intention import intend, step
-from palmar.safety.interior_point import QP
 from palmar.safety.obstacles import keep_outs, with_objects, with_people
 from palmar.safety.qp import SOLVED, AccelerationQP, TankRows
 from palmar.safety.rows import KINDS, REGION_KIND
@@ -129,6 +123,29 @@ def test_torch_gives_the_same_and_single_precision_nearly(robot, cell, recorded,
     assert np.quantile(errors, 0.95) < COARSE and errors.max() < 10 * COARSE
 
 
+def test_contact_is_as_slow_as_the_runtimes(robot, cell):
+    """The hand moves fast among objects: rows of contact are active, and the answers are the same."""
+    rng, keep, kin = np.random.default_rng(5), KeepBack(), Kinematics.from_model(robot)
+    asked, m, n = enforced(cell, keep), robot.limits, robot.n
+    qp = AccelerationQP(
+        robot, kin, asked.bounds, asked.space, BarrierConfig(), dt=DT, torque=asked.torque, people=asked.people,
+        impact=asked.impact, slots=Slots(),
+    )  # fmt: skip
+    obstacles, out, kinds = keep_outs(cell, keep.keep_out), [], 0
+    for _ in range(150):
+        q = robot.home + rng.normal(size=n) * 0.1
+        v, a = rng.uniform(-0.35, 0.35, n) * m.v_max, np.zeros(n)
+        objects, wanted = kin.palm(q) + rng.normal(size=(2, 3)) * 0.15, rng.uniform(-1, 1, n) * m.a_max
+        code, x, _ = qp.solve(q, v, a, wanted, obstacles=with_objects(obstacles, objects, 0.03))
+        kinds |= qp.kinds
+        out.append((q, v, a, wanted, objects, x.copy(), code == SOLVED))
+    q, v, a, wanted, objects, x, ok = (np.array(part) for part in zip(*out, strict=True))
+    found = BatchedFilter(robot, cell).solve(q, v, a, wanted, cell=Cell(None, None, objects, 0.03))
+    np.testing.assert_array_equal(found.solved, ok)
+    assert ok.sum() > 60 and "contact_approach" in {name for kind, name in KINDS.items() if kinds >> kind & 1}
+    assert np.abs((found.x - x) / m.a_max)[ok].max() < BAND
+
+
 def test_an_ignored_row_changes_the_answer(robot, cell, text, recorded):
     """The law can fail: without the cell's rows the answers differ by more than the band."""
     found, x, code, _, _ = answered(BatchedFilter(robot, parse(text, robot.limits)), recorded, tank=0)
@@ -176,62 +193,6 @@ def test_derivatives_by_the_wanted_acceleration_are_those_of_the_solution(robot,
     close = (difference - exact).abs() < 1e-2 * (1.0 + exact.abs())  # not where a row begins or ends within 2 h
     assert len(at) > 20 and close.double().mean() > 0.85
     assert exact.abs().max() > 0.1
-
-
-@settings(max_examples=20)
-@given(st.integers(0, 2**32 - 1))
-def test_bounds_and_stop_law_are_those_of_the_runtime(robot, seed):
-    rng, m = np.random.default_rng(seed), robot.limits
-    b = bounds.bounds_of(m, 0.0)
-    q = rng.uniform(m.q_min - 0.01, m.q_max + 0.01, (50, robot.n))
-    v, a = (rng.uniform(-1, 1, q.shape) * x * rng.choice([0.01, 0.3, 1.0]) for x in (m.v_max, m.a_max))
-    low, high = box(q, v, a, b, DT)
-    law, lo, hi, x = stop_law(v, a, b, DT), np.zeros(robot.n), np.zeros(robot.n), np.zeros(robot.n)
-    for i in range(len(q)):
-        bounds.box(q[i], v[i], a[i], b, DT, lo, hi)
-        stop.stop_law(v[i], a[i], b, DT, x)
-        np.testing.assert_allclose(low[i], lo, atol=1e-5)  # a bisection's last halves
-        np.testing.assert_allclose(high[i], hi, atol=1e-5)
-        np.testing.assert_allclose(law[i], x, atol=1e-9)
-
-
-def test_kinematics_and_dynamics_are_those_of_one_robot(robot):
-    kin, rng = Kinematics.from_model(robot), np.random.default_rng(1)
-    q, v = rng.uniform(robot.limits.q_min, robot.limits.q_max, (40, robot.n)), rng.normal(size=(40, robot.n))
-    k = converted(links_of(kin), q)
-    at = place(k, kin.tree.parent, q)
-    pair, n, x = pair_distances(k, at)
-    rows, (table, _), (mass, bias) = gradient(at, n, x, k.moves), table_heights(k, at), dynamics(k, at, v, robot.n)
-    data, full, torque = mujoco.MjData(kin.model), np.zeros((robot.n,) * 2), np.zeros(robot.n)
-    for i in range(len(q)):
-        want, low = kin.clearances(q[i])
-        np.testing.assert_allclose(pair[i], want, atol=1e-12)
-        np.testing.assert_allclose(table[i], low, atol=1e-12)
-        np.testing.assert_allclose(rows[i], kin.rows(q[i])[0], atol=1e-9)
-        data.qpos[kin.qpos], data.qvel[kin.dof] = q[i], v[i]
-        mujoco.mj_forward(kin.model, data)
-        mujoco.mj_fullM(kin.model, data, full)
-        mujoco.mj_rne(kin.model, data, 0, torque)
-        np.testing.assert_allclose(mass[i], full[np.ix_(kin.dof, kin.dof)], atol=1e-10)
-        np.testing.assert_allclose(bias[i], torque[kin.dof], atol=1e-10)
-
-
-@settings(max_examples=20)
-@given(st.integers(0, 2**32 - 1))
-def test_a_solved_problem_meets_the_conditions_of_optimality(seed):
-    rng, batch, size, m = np.random.default_rng(seed), 30, 8, 12
-    low = -rng.uniform(0.0, 1.0, (batch, 6))
-    high = low + rng.uniform(0.0, 2.0, low.shape) * (rng.random(low.shape) < 0.9)  # some bounds coincide
-    g = rng.normal(size=(batch, m, size))
-    inside = np.concatenate([0.5 * (low + high), rng.normal(size=(batch, 2))], axis=1)
-    d = np.einsum("bmn,bn->bm", g, inside) - rng.uniform(0.0, 1.0, (batch, m))
-    problem = QP(rng.normal(size=(batch, size)) * 2, low, high, g, d)
-    found = interior_point.solve(problem)
-    good = (found.violation < 1e-7) & (found.stationary < 1e-6) & (found.gap < 1e-6)
-    assert good.sum() >= batch - 1  # a rare one is not done in its steps, and its numbers say so
-    assert np.all(found.dual >= 0.0)
-    against = problem._replace(g=np.concatenate([g, -g[:, :1]], axis=1), d=np.concatenate([d, 1.0 - d[:, :1]], axis=1))
-    assert interior_point.solve(against).violation.min() > 1e-3
 
 
 def test_a_torque_error_that_leaves_nothing_is_refused(robot, text):
