@@ -37,7 +37,7 @@ class Problem:
         return Near(slopes, lambda v: h @ v, orthonormal(lambda v: h @ v, slopes, cg_steps=50))
 
     def solved(self, cost, slope, *, budgets=True, ball=True):
-        """The least ``cost`` within budgets, ball or both, by sequential quadratic programming from several starts."""
+        """The least ``cost`` within budgets, ball or both, by sequential quadratic programming."""
         rules = [{"type": "ineq", "fun": lambda x: -(self.now + self.b @ x), "jac": lambda x: -self.b}] * budgets
         full = {"type": "ineq", "fun": lambda x: 1 - x @ self.h @ x / (2 * DELTA), "jac": lambda x: -self.h @ x / DELTA}
         x = minimize(
