@@ -103,3 +103,16 @@ def test_a_solved_problem_meets_the_conditions_of_optimality(seed):
     assert np.all(found.dual >= 0.0)
     against = problem._replace(g=np.concatenate([g, -g[:, :1]], axis=1), d=np.concatenate([d, 1.0 - d[:, :1]], axis=1))
     assert interior_point.solve(against).violation.min() > 1e-3
+
+
+@pytest.mark.parametrize("steps", [2, 40])
+def test_what_a_solution_lacks_is_said(steps):
+    rng = np.random.default_rng(8)
+    low, g = -rng.uniform(0.1, 1.0, (30, 6)), rng.normal(size=(30, 12, 8))
+    problem = QP(rng.normal(size=(30, 8)) * 2, low, -low, g, -rng.uniform(0.0, 1.0, (30, 12)))
+    found = interior_point.solve(problem, steps=steps)
+    room = problem.up(found.z) - problem.b
+    np.testing.assert_allclose(found.violation, (-room).max(axis=-1), atol=1e-12)
+    np.testing.assert_allclose(found.gap, np.abs(found.dual * room).max(axis=-1), atol=1e-12)
+    lacking = np.abs(found.z - problem.w - problem.down(found.dual)) / (1.0 + np.abs(found.z))
+    np.testing.assert_allclose(found.stationary, lacking.max(axis=-1), atol=1e-12)
