@@ -77,6 +77,18 @@ def test_pushing_a_joint_to_its_end_with_the_box_alone_never_leaves_it(robot, i,
     assert fastest > 0.8
 
 
+def test_where_the_ends_contradict_each_other_the_box_is_the_answer_of_the_stop_law(robot):
+    rng, low, high, x = np.random.default_rng(4), np.zeros(robot.n), np.zeros(robot.n), np.zeros(robot.n)
+    for _ in range(50):
+        q = rng.uniform(robot.limits.q_min, robot.limits.q_max)
+        v, a = (rng.uniform(-1, 1, robot.n) * most for most in (robot.limits.v_max, robot.limits.a_max))
+        b = bounds_of(robot.limits, 0.0)._replace(low=q + 0.5, high=q - 0.5)
+        box(q, v, a, b, DT, low, high)
+        stop.stop_law(v, a, b, DT, x)
+        np.testing.assert_array_equal(low, x)
+        np.testing.assert_array_equal(high, x)
+
+
 def test_the_published_curve_alone_would_overrun_the_end(robot):
     """Shows that the test above tests something: clamp to the curve first and to 10 rad/s2 after it."""
     limits, i = robot.limits, 2
