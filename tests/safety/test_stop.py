@@ -10,7 +10,7 @@ from palmar.safety.bounds import Space, bounds_of, box, speed_bound
 from palmar.safety.geometry import Kinematics
 from palmar.safety.live import SAMPLES, work_of
 from palmar.safety.obstacles import nothing
-from palmar.safety.verify import verify_stop
+from palmar.safety.verify import _smooth, verify_stop
 
 DT = 0.001
 JOINTS = [(9.999, 4999.0), (100.0, 20000.0), (7.0, 900.0)]
@@ -166,6 +166,19 @@ def test_a_verified_stop_is_clear_at_every_tick_and_most_clear_stops_are_verifie
         clear, verified = clear + truth, verified + (code == stop.OK)
     assert clear > 8
     assert verified >= 0.8 * clear
+
+
+def test_between_two_samples_either_bound_suffices_and_joints_that_stand_count_for_nothing():
+    rng, h = np.random.default_rng(6), 0.02
+    for _ in range(50):
+        reach, a_max = rng.uniform(0.1, 1.0, 6), rng.uniform(5.0, 50.0, 6)
+        moved = rng.uniform(0.01, 0.3, 6) * (rng.random(6) < 0.7)
+        rate = (moved / h + 0.5 * a_max * h) * (moved > 0)
+        chord = 0.5 * reach @ moved
+        sag = h * h / 8.0 * (reach @ (a_max * (moved > 0)) + rate.sum() * (reach @ rate))
+        for low, mean in ((-1.0, chord), (sag, -1.0)):
+            assert _smooth(reach, a_max, moved, h, low + 1e-9, mean + 1e-9)
+            assert not _smooth(reach, a_max, moved, h, low - 1e-9, mean - 1e-9) or not moved.any()
 
 
 def test_the_tail_of_a_verified_stop_is_verified(robot, proof):
