@@ -1,5 +1,8 @@
 """The stop law arrives exactly and within limits; the speed bound is invariant; the proof of a stop holds."""
 
+from importlib.resources import files
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,9 +11,11 @@ from hypothesis import strategies as st
 from palmar.safety import stop
 from palmar.safety.bounds import Space, bounds_of, box, speed_bound
 from palmar.safety.geometry import Kinematics
+from palmar.safety.hulls import CLOSE, load_detail
 from palmar.safety.live import SAMPLES, work_of
 from palmar.safety.obstacles import nothing
 from palmar.safety.verify import _smooth, verify_stop
+from palmar.sim.robots import load_robot
 
 DT = 0.001
 JOINTS = [(9.999, 4999.0), (100.0, 20000.0), (7.0, 900.0)]
@@ -166,6 +171,56 @@ def test_a_verified_stop_is_clear_at_every_tick_and_most_clear_stops_are_verifie
         clear, verified = clear + truth, verified + (code == stop.OK)
     assert clear > 8
     assert verified >= 0.8 * clear
+
+
+def nearest(kin, b, q, v, a):
+    """Smallest clearances of a stop, by evaluating every tick, and its palm: own, table (ticks,), palm (ticks, 3)."""
+    paths = [follow(v[i], a[i], b.a[i], b.j[i]) for i in range(len(q))]
+    own, low, palm = [], [], []
+    for k in range(max(map(len, paths))):
+        now = np.array([q[i] + p[min(k, len(p) - 1), 0] for i, p in enumerate(paths)])
+        pair, table = kin.clearances(now)
+        own.append(pair.min())
+        low.append(table.min())
+        palm.append(kin.palm(now))
+    return np.array(own), np.array(low), np.array(palm)
+
+
+def detailed():
+    """An arm and hand with skins and hulls."""
+    robot = load_robot("fr3_leap")
+    return robot, Kinematics.from_model(
+        robot, load_detail(Path(str(files("palmar.configs"))) / "filter" / "fr3_leap.yaml")
+    )
+
+
+@pytest.mark.parametrize("which", ["small", "detailed"])
+def test_a_stop_is_refused_where_a_limit_is_a_hair_above_what_it_comes_to_and_accepted_below(robot, which):
+    robot, kin = detailed() if which == "detailed" else (robot, Kinematics.from_model(robot))
+    b, work, rng, wide = bounds_of(robot.limits, 0.0), work_of(kin.tree), np.random.default_rng(7), np.full(3, 9.0)
+    tried, accepted, later = np.zeros(3), np.zeros(3), np.zeros(3)
+
+    def verdict(q, v, a, own=-1.0, table=-10.0, upper=wide):
+        return verify_stop(kin.tree, b, Space(own, table, -wide, upper), nothing(), q, v, a, DT, work)[0]
+
+    while tried.min() < 15:
+        q = rng.uniform(robot.limits.q_min * 0.8, robot.limits.q_max * 0.8)
+        v = rng.uniform(-0.3, 0.3, robot.n) * robot.limits.v_max * (rng.random(robot.n) < 0.7)
+        a = rng.uniform(-1, 1, robot.n) * b.a * rng.integers(2)
+        if verdict(q, v, a) != stop.OK:
+            continue
+        own, low, palm = nearest(kin, b, q, v, a)
+        for i, (way, limit, short) in enumerate(
+            [(own, lambda x: {"own": x}, 3e-3), (low, lambda x: {"table": x}, 3e-3),
+             (-palm[:, 0], lambda x: {"upper": np.array([-x, 9.0, 9.0])}, 3e-3)]
+        ):  # fmt: skip
+            if tried[i] >= 40 or i == 0 and not 0.002 < way.min() < 0.9 * CLOSE:
+                continue  # inside each other, or further than hulls are looked at
+            assert verdict(q, v, a, **limit(way.min() + 1e-6)) != stop.OK
+            tried[i] += 1
+            accepted[i] += verdict(q, v, a, **limit(way.min() - short)) == stop.OK
+            later[i] += way.argmin() > 2
+    assert np.all(accepted > 0.7 * tried) and later.min() > 3, (tried, accepted, later)
 
 
 def test_between_two_samples_either_bound_suffices_and_joints_that_stand_count_for_nothing():
