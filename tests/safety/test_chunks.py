@@ -96,6 +96,8 @@ BAD = {
     "all past": (chunk([ROW], [-0.1]), "stale, its last target"),
     "received long ago": (chunk([ROW], [0.1], received=-0.3), "stale, received"),
     "another clock": (chunk([ROW], [1.7e9], received=1.7e9), "another clock"),
+    "times of another clock": (chunk([ROW, ROW], [0.1, 1.7e9]), "another clock"),
+    "received by another clock": (chunk([ROW], [0.1], received=1.7e9), "another clock"),
     "jump": (chunk([[0.1, -1.6, 0.1]], [0.1]), "jump of 1.6.* at b.*accepted up to 1.5"),
     "repeated number": (chunk([ROW], [0.1], seq=0), "out of order.*above 0"),
     "fractional number": (chunk([ROW], [0.1], seq=1.5), "out of order"),

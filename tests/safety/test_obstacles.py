@@ -188,6 +188,36 @@ def test_regions_come_from_the_constraint_file_in_their_order(robot):
     assert o.limit[1] == pytest.approx(0.013)
 
 
+def test_how_near_people_may_come_is_that_of_the_hard_rows(robot):
+    params = "{{human: {}, reaction: {}, brake: 2.5, intrusion: {}, creep: 0.02}}"
+    row = f"{{{{margin: speed_separation, params: {params}, signal: state, error: {{}}, source: estimated, "
+    row += "memory: none, runtime: {}, budget: 0.0, unit: s}}"
+    rows = [(1.6, 0.06, 0.05, 0.02, "hard row"), (1.2, 0.09, 0.04, 0.05, "hard row"), (3.0, 0.5, 0.5, 0.5, "monitor")]
+    lines = "\n".join(f"  p{k}: " + row.format(*values) for k, values in enumerate(rows))
+    o = cell.keep_outs(parse("name: a\nversion: 1\nconstraints:\n" + lines, robot.limits), 0.001)
+    assert (o.human, o.reaction, o.intrusion) == (1.6, 0.09, pytest.approx(0.091))
+    o = cell.keep_outs(file(robot, (0, [0, 0, 0], "hard row")), 0.001)
+    assert (o.human, o.reaction, o.intrusion) == (0.0, 0.0, 0.001)
+
+
+def test_recorded_poses_are_as_far_from_regions_as_joint_positions(robot):
+    rng, kin = np.random.default_rng(8), Kinematics.from_model(robot)
+    o, q = boxed(rng, n=4, at=0.6), rng.uniform(robot.limits.q_min, robot.limits.q_max, (3, 20, robot.n))
+    data = mujoco.MjData(kin.model)
+    x, r = np.zeros((3, 20, kin.model.ngeom, 3)), np.zeros((3, 20, kin.model.ngeom, 9))
+    for k in np.ndindex(3, 20):
+        data.qpos[kin.qpos] = q[k]
+        mujoco.mj_kinematics(kin.model, data)
+        x[k], r[k] = data.geom_xpos, data.geom_xmat
+    batch = kin.batch([kin.model.geom(g).name for g in range(kin.model.ngeom)])
+    np.testing.assert_allclose(
+        sight.pose_regions(batch, o, x, r), sight.joint_regions(kin, o, q), rtol=1e-12, atol=1e-12
+    )
+    for bad in ((x[..., :2, :], r), (x, r[:2]), (x, r[..., :3])):
+        with pytest.raises(ConfigError, match="need"):
+            sight.pose_regions(batch, o, *bad)
+
+
 @pytest.mark.parametrize("regions", [(1,), (0, 0), (0, 2)])
 def test_regions_that_are_not_numbered_from_zero_are_refused(robot, regions):
     with pytest.raises(ConfigError, match="keep-out regions are numbered"):

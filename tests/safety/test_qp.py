@@ -153,6 +153,13 @@ def test_torque_is_soft_and_limits_what_is_asked(robot):
     assert x[1] >= 8.0 - 5.0 - 1e-6
 
 
+@pytest.mark.parametrize("key", BarrierConfig.__dataclass_fields__)
+@pytest.mark.parametrize("value", [0.0, -1.0, np.inf, np.nan])
+def test_barriers_without_a_shape_are_refused(key, value):
+    with pytest.raises(ConfigError, match=key):
+        BarrierConfig(**{key: value})
+
+
 def test_a_torque_error_that_leaves_nothing_is_refused(robot):
     with pytest.raises(ConfigError, match="leaves nothing"):
         problem(robot, torque_error=25.0)
