@@ -123,6 +123,17 @@ def test_a_chunk_received_before_the_one_in_use_is_refused():
         p.offer(chunk([ROW], [0.1], seq=2, received=-0.1))
 
 
+def test_a_chunk_may_be_as_long_as_the_longest_and_no_longer():
+    for h, fine in ((4, True), (5, False)):
+        p = player(longest=4)
+        many = chunk(np.zeros((h, 3)), 0.1 * np.arange(1, h + 1))
+        if fine:
+            p.offer(many)
+        else:
+            with pytest.raises(CommandRefused, match="need"):
+                p.offer(many)
+
+
 def test_what_the_caller_does_with_its_arrays_later_does_not_matter():
     p, q = player(), np.array([[0.5] * 3])
     p.offer(Chunk(q=q, t=[0.1], seq=1, received=0.0))
