@@ -82,6 +82,10 @@ def open_driver(config: ToyConfig, joints: Sequence[str]) -> Toy:
 
 
 if __name__ == "__main__":
+    import sys
+
     from palmar.real_robot import device
+
+    sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH keeps a script's own folder out
 
     raise SystemExit(device.main())
