@@ -52,7 +52,7 @@ TESTS = {
     "margins": "constraints hazard_margins", "mjcf": "geometry dynamics hulls tank", "namespace": "constraints",
     "obstacles": "obstacles obstacle_stops", "qp": "qp naive filter_stops filter",
     "reading": "constraints hazard_margins", "reflex": "filter", "robot": "constraints dynamics config filter",
-    "roll": "lookahead", "rows": "qp dynamics naive stop filter_stops", "sight": "obstacles obstacle_stops",
+    "roll": "lookahead", "rows": "qp dynamics naive stop filter_stops batched", "sight": "obstacles obstacle_stops",
     "solids": "obstacles obstacle_stops", "stop": "stop watchdog torque filter_stops", "tank": "ledger tank",
     "torque": "torque stop", "tracking": "filter batched", "tree": "geometry hulls dynamics qp",
     "types": "constraints chunks filter", "verify": "stop obstacle_stops filter_stops", "watchdog": "watchdog",
