@@ -62,7 +62,7 @@ demo: $(STAMP) ## train, deploy behind the filter, record, replay, report: OUT=d
 	$(BIN)/palmar demo --out $(OUT)
 
 test: $(STAMP) ## every test that needs neither minutes nor a GPU
-	$(BIN)/python -m pytest -q -m "not slow and not gpu and not fault" --timeout 120 --random-order-seed=$(SEED) $(ARGS)
+	$(BIN)/python -m pytest -q -m "not slow and not gpu and not fault" --timeout 300 --random-order-seed=$(SEED) $(ARGS)
 
 test-slow: $(STAMP) ## the tests that take minutes
 	$(BIN)/python -m pytest -q -m "slow and not gpu and not fault" --timeout 1200 $(ARGS)

@@ -83,7 +83,7 @@ class Talker:
             message.points.append(point)
         self.publisher.publish(message)
 
-    def wait(self, condition, timeout=8.0, what="condition", every=lambda: None):
+    def wait(self, condition, timeout=20.0, what="condition", every=lambda: None):
         end = time.monotonic() + timeout
         while not condition():
             assert time.monotonic() < end, f"{what} did not come true within {timeout} s: {self.diagnostics}"
