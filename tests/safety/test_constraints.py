@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from palmar.safety.constraints import HARD_ROWS, SOFT_ROWS, ConstraintSet, load, parse
-from palmar.safety.robot import Limits
+from palmar.safety.robot import Limits, RobotModel
 from palmar.safety.rows import KINDS
 from palmar.safety.stop import FAILURES
 from palmar.safety.types import ConfigError, Measurement
@@ -230,6 +230,21 @@ def test_files_that_are_no_constraint_files_are_refused(tmp_path, content):
         load(path, LIMITS)
     with pytest.raises(ConfigError, match="nowhere"):
         load(tmp_path / "nowhere.yaml", LIMITS)
+
+
+@pytest.mark.parametrize("name", ["v_max", "a_max", "j_max", "tau_max"])
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_limits_of_a_robot_are_positive_in_every_joint(name, value):
+    one = getattr(LIMITS, name).copy()
+    one[3] = value
+    with pytest.raises(ConfigError, match=f"{name} must be positive"):
+        replace(LIMITS, **{name: one})
+
+
+@pytest.mark.parametrize("raw", [{}, {"limits": {}}, []])
+def test_what_is_no_robot_model_is_refused(raw):
+    with pytest.raises(ConfigError, match="not a robot model|limits"):
+        RobotModel.from_json(raw)
 
 
 def test_hash_ignores_layout_and_notices_values():

@@ -241,7 +241,35 @@ def test_a_risky_moment_is_braked_by_the_reflex_and_goes_on_after_it(robot, cons
     assert run.filter.u[0] == pytest.approx(q[0], abs=0.05)
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"threshold": np.nan}, {"soften": -0.1}, {"soften": 1.1}, {"brake": 0.0}, {"brake": 1001.0},
+        {"threshold": np.inf},
+    ],
+)  # fmt: skip
+def test_a_reflex_that_cannot_be_meant_is_refused(bad):
+    with pytest.raises(ConfigError, match="need 0 <= soften"):
+        Threshold(lambda m: 0.0, **{"threshold": 0.5, **bad})
+
+
+def test_a_reference_that_has_arrived_rests():
+    start, target = np.zeros(3), np.ones(3)
+    for phase, rate in ((0.999, 10.0), (1.0, 0.0), (2.0, 0.0)):
+        q, qd = tracking.interpolate(start, target, phase=phase, period=0.1)
+        np.testing.assert_allclose(q, min(phase, 1.0))
+        np.testing.assert_allclose(qd, rate)
+
+
+RATE = """
+  joint_torque_rate: {margin: joint_torque_rate, params: {limit: 50.0}, error: 50.0, signal: transition,
+    source: estimated, memory: none, runtime: soft row, budget: 0.1, unit: s}
+"""
+
+
 def test_impossible_configurations_are_refused(robot, constraints, text):
+    with pytest.raises(ConfigError, match="all error"):
+        Filter(robot, parse(text + RATE, robot.limits))
     with pytest.raises(ConfigError, match="accepted.*enforce"):
         Filter(robot, constraints, mode="off")
     with pytest.raises(ConfigError, match="dt"):
