@@ -39,23 +39,24 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("assets", "benchmarks", "cli", "configs", "policies", "real_robot", "rollouts", "safety", "sim")
 
 TESTS = {
-    "barrier": "qp stop filter_stops", "batched": "batched", "batched_obstacles": "batched_parts batched",
-    "batched_rows": "batched_parts batched", "batched_stop": "batched_parts batched",
-    "batched_tree": "batched_parts batched", "bounds": "stop watchdog qp filter_stops filter",
-    "boxes": "obstacles obstacle_stops", "capsules": "geometry hulls", "check": "check", "chunks": "chunks lookahead",
-    "config": "config", "constraints": "constraints hazard_margins config", "declared": "declared",
-    "distances": "geometry hulls stop", "dynamics": "dynamics torque",
-    "enforced": "config constraints qp tank filter", "evidence": "check", "filter": "filter_stops filter tank",
-    "geometry": "geometry hulls stop qp", "hazards": "hazard_margins", "hulls": "hulls geometry",
-    "intention": "filter_stops filter", "interior_point": "batched_parts batched", "judge": "filter",
-    "ledger": "ledger tank", "live": "stop obstacle_stops", "lookahead": "lookahead",
+    "barrier": "rows qp batched_parts stop filter_stops", "batched": "batched",
+    "batched_obstacles": "batched_parts batched", "batched_rows": "batched_parts batched",
+    "batched_stop": "batched_parts batched", "batched_tree": "batched_parts batched",
+    "bounds": "stop watchdog qp filter_stops filter", "boxes": "obstacles obstacle_stops",
+    "capsules": "geometry hulls", "check": "check", "chunks": "chunks lookahead", "config": "config",
+    "constraints": "constraints hazard_margins config", "declared": "declared", "distances": "geometry hulls stop",
+    "dynamics": "dynamics torque", "enforced": "config constraints qp tank filter", "evidence": "check",
+    "filter": "filter_stops filter tank", "geometry": "geometry hulls stop qp", "hazards": "hazard_margins",
+    "hulls": "hulls geometry", "intention": "filter_stops filter", "interior_point": "batched_parts batched",
+    "judge": "filter", "ledger": "ledger tank", "live": "stop obstacle_stops", "lookahead": "lookahead",
     "margins": "constraints hazard_margins", "mjcf": "geometry dynamics hulls tank", "namespace": "constraints",
     "obstacles": "obstacles obstacle_stops", "qp": "qp naive filter_stops filter",
     "reading": "constraints hazard_margins", "reflex": "filter", "robot": "constraints dynamics config filter",
-    "roll": "lookahead", "rows": "qp dynamics naive stop filter_stops batched", "sight": "obstacles obstacle_stops",
-    "solids": "obstacles obstacle_stops", "stop": "stop watchdog torque filter_stops", "tank": "ledger tank",
-    "torque": "torque stop", "tracking": "filter batched", "tree": "geometry hulls dynamics qp",
-    "types": "constraints chunks filter", "verify": "stop obstacle_stops filter_stops", "watchdog": "watchdog",
+    "roll": "lookahead", "rows": "rows qp dynamics naive stop filter_stops batched",
+    "sight": "obstacles obstacle_stops", "solids": "obstacles obstacle_stops",
+    "stop": "stop watchdog torque filter_stops", "tank": "ledger tank", "torque": "torque stop",
+    "tracking": "filter batched", "tree": "geometry hulls dynamics qp", "types": "constraints chunks filter",
+    "verify": "stop obstacle_stops filter_stops", "watchdog": "watchdog",
 }  # fmt: skip
 """Files of tests/safety that judge a module first; the others do with ``--rest``."""
 
