@@ -25,6 +25,13 @@ def pytest_configure(config):
     torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items):
+    """Real processes in real time may be late on a busy machine: once more, told as R and counted at the end."""
+    for item in items:
+        if {"real_robot", "ros_ws"} & set(item.path.parts) or item.path.name == "test_processes.py":
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
 @pytest.fixture(autouse=True, scope="module")
 def nothing_is_left_behind(request):
     """No process, listening port or shared memory outlives the module that made it."""
