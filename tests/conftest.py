@@ -12,7 +12,7 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
 sys.path.insert(0, str(Path(__file__).parent))
-from leaks import leaked, shared_files  # noqa: E402
+from leaks import leaked, present  # noqa: E402
 
 GRACE = 5.0
 """How long what a module started may take to go [s]."""
@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True, scope="module")
 def nothing_is_left_behind(request):
     """No process, listening port or shared memory outlives the module that made it."""
-    before = shared_files()
+    before = present()
     yield
     end = time.monotonic() + GRACE
     while (left := leaked(before)) and time.monotonic() < end:

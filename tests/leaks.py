@@ -12,16 +12,21 @@ RUN = os.environ[MARK] = uuid.uuid4().hex
 SHARED = Path("/dev/shm")
 
 
-def shared_files():
-    return set(SHARED.iterdir()) if SHARED.is_dir() else set()
+def present():
+    """What is there before: shared files, and ports that a plugin of pytest may hold all the time."""
+    return (set(SHARED.iterdir()) if SHARED.is_dir() else set()) | listening()
+
+
+def listening():
+    return {c.laddr for c in psutil.Process().net_connections("inet") if c.status == psutil.CONN_LISTEN}
 
 
 def leaked(before):
     """What is there and should not be: marked processes, our listening ports, shared files that nobody holds."""
     processes = [f"process {p.pid}: {command(p)}" for p in psutil.process_iter() if p.pid != os.getpid() and marked(p)]
-    ports = [c.laddr for c in psutil.Process().net_connections("inet") if c.status == psutil.CONN_LISTEN]
-    files = [path for path in shared_files() - before if not held(path)]
-    return processes + [f"port {address}" for address in ports] + [f"file {path}" for path in files]
+    ports = [f"port {address}" for address in listening() - before]
+    files = [f"file {x}" for x in present() - before - listening() if not held(x)]
+    return processes + ports + files
 
 
 def marked(process):
