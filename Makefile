@@ -23,9 +23,6 @@ comma := ,
 SOURCES := sim policies safety real_robot rollouts cli benchmarks tests
 EXTRAS := $(if $(ROS_WHEELS),ros$(comma)dev,dev)
 
-# Tests run in an order of this seed, not in that of the files: none may need another.
-SEED ?= 1
-
 # Numerical libraries with a thread per core fight the 1 kHz processes and each other.
 export OMP_NUM_THREADS := 1
 export PYTHONSAFEPATH := 1
@@ -62,7 +59,7 @@ demo: $(STAMP) ## train, deploy behind the filter, record, replay, report: OUT=d
 	$(BIN)/palmar demo --out $(OUT)
 
 test: $(STAMP) ## every test that needs neither minutes nor a GPU
-	$(BIN)/python -m pytest -q -m "not slow and not gpu and not fault" --timeout 300 --random-order-seed=$(SEED) $(ARGS)
+	$(BIN)/python -m pytest -q -m "not slow and not gpu and not fault" --timeout 300 $(ARGS)
 
 test-slow: $(STAMP) ## the tests that take minutes
 	$(BIN)/python -m pytest -q -m "slow and not gpu and not fault" --timeout 1200 $(ARGS)
