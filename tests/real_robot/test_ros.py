@@ -217,7 +217,15 @@ def kill_policy(rig):
     return float(rig.state()["lost_at"]), rig.map.rings["ticks"].drain(10**6)
 
 
-def test_a_killed_policy_node_means_hold_within_two_ticks_and_a_killed_bridge_too(rig):
+@pytest.fixture
+def doomed(tmp_path):
+    """Processes of its own, for a test that kills them."""
+    with ExitStack() as stack:
+        yield Rig(tmp_path, stack)
+
+
+def test_a_killed_policy_node_means_hold_within_two_ticks_and_a_killed_bridge_too(doomed):
+    rig = doomed
     running = STATES.index(State.RUN)
     for _ in range(5):
         seen, ticks = kill_policy(rig)
