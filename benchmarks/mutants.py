@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from palmar.benchmarks.mutants_places import Place, places
-from palmar.benchmarks.mutants_report import RESULTS, write
+from palmar.benchmarks.mutants_report import EXPLAINED, RESULTS, write
 
 SEED, COUNT, LEAST = 6, 240, 2
 """Of the drawing: how many in all, spread by lines of code, and the fewest of a file."""
@@ -226,13 +226,14 @@ def _libraries() -> None:
 
 
 def judge_all(copy: Copy, drawn: dict[str, tuple[str, Place]], *, again: bool, rest: bool) -> None:
-    """Judge what is not judged yet, and survivors where that is asked for."""
+    """Judge what is not judged yet, and survivors that are not explained where that is asked for."""
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     everything = {p.stem.removeprefix("test_") for p in (copy.at / "tests/safety").glob("test_*.py")}
+    why: dict[str, str] = json.loads(EXPLAINED.read_text())
     sound: set[str] = set()
     for key, (module, place) in drawn.items():
         known = results.get(key)
-        if known and not (known["verdict"] == "survived" and (again or rest)):
+        if known and not (known["verdict"] == "survived" and key not in why and (again or rest)):
             continue
         tests = sorted(everything - set(TESTS[module].split())) if rest else TESTS[module].split()
         for test in (t for t in tests if t not in sound):
