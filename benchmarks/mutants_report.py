@@ -15,10 +15,10 @@ REPORT = ROOT / "docs" / "mutation.md"
 HEAD = """# Mutation report of safety/
 
 Does a test notice when the safety filter's code is wrong?  {n} small changes were made to copies of the files of
-`safety/`, one at a time: {kinds}.
+`safety/`, one at a time:
+{kinds}.
 They were drawn by a seed that was committed before the first was judged, in each file in proportion to its lines.
-Each was judged by the fast tests of its module (the map is in `benchmarks/mutants.py`), most survivors by all other
-fast tests of `tests/safety` too.  Compiled kernels were compiled anew for each.
+Each was judged by the fast tests of its module (the map is in `benchmarks/mutants.py`), compiled kernels anew for each.
 
 | | mutants |
 | --- | --- |
@@ -70,6 +70,6 @@ def _table(found: dict[str, dict[str, Any]]) -> str:
 def _listed(title: str, mutants: dict[str, dict[str, Any]], said: Any) -> str:
     lines = ["", f"## {title}", ""]
     for key, m in sorted(mutants.items(), key=lambda item: (item[1]["module"], item[1]["line"])):
-        lines += [f"`safety/{m['module']}.py:{m['line']}` ({m['kind']}): {said(key, m)}", "", "```diff"]
-        lines += [f"- {m['original']}", f"+ {m['mutant']}", "```", ""]
-    return "\n".join(lines)
+        lines += [f"- `safety/{m['module']}.py:{m['line']}` ({m['kind']}): {said(key, m)}  "]
+        lines += [f"  `{m['original']}`  ", f"  `{m['mutant']}`"]
+    return "\n".join([*lines, ""])
